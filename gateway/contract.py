@@ -9,9 +9,15 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from zoneinfo import ZoneInfo
 
+from gateway.clock import Clock
 from gateway.errors import DeliveryError
+
+if TYPE_CHECKING:
+    from gateway.bots import BotBridge
 
 
 class AddressKind(StrEnum):
@@ -259,3 +265,16 @@ class Listens(Protocol):
     def listen(self, accept: Accept) -> AbstractAsyncContextManager[None]:
         """Serve while the context is open; acknowledge only after `accept` returned."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelContext:
+    """What an adapter is given besides its own settings section."""
+
+    name: str  # the channel's name: `[channels.NAME]`
+    clock: Clock
+    timezone: ZoneInfo  # of local times without a zone in provider payloads
+    data_dir: Path
+    public_url: str  # where members and providers reach us, without a final slash
+    secret: Callable[[str], bytes]  # 32 bytes derived for one purpose, stable
+    bots: "BotBridge | None" = None
