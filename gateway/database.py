@@ -1,0 +1,177 @@
+"""The database: opening, migrating, transactions, and plain statements.
+
+The desk uses the Tortoise models of `gateway.tables`; the flow of messages uses the
+statements here, written once with `?` and run on SQLite and PostgreSQL alike.
+"""
+
+import fcntl
+import json
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import IO, Any
+
+from tortoise import Tortoise, connections, fields
+from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.migrations.executor import MigrationExecutor
+from tortoise.transactions import in_transaction
+
+from gateway.errors import SettingsError
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+Row = dict[str, Any]
+
+
+def to_micros(at: datetime) -> int:
+    """Microseconds since 1970 UTC: one type for instants on both engines."""
+    return (at - EPOCH) // MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    return EPOCH + timedelta(microseconds=micros)
+
+
+class InstantField(fields.BigIntField):
+    """An aware UTC datetime kept as microseconds since 1970.
+
+    SQLite has no datetime type and PostgreSQL's is another; an integer compares,
+    sorts and adds alike on both, also in plain statements.
+    """
+
+    skip_to_python_if_native = False
+
+    def to_db_value(self, value: Any, instance: Any) -> Any:
+        return to_micros(value) if isinstance(value, datetime) else value
+
+    def to_python_value(self, value: Any) -> Any:
+        return from_micros(value) if isinstance(value, int) else value
+
+
+class JsonField(fields.TextField):  # type: ignore[type-arg]
+    """JSON kept as text, read the same way on both engines."""
+
+    def to_db_value(self, value: Any, instance: Any) -> Any:
+        return None if value is None else json.dumps(value, ensure_ascii=False)
+
+    def to_python_value(self, value: Any) -> Any:
+        return json.loads(value) if isinstance(value, str) else value
+
+
+MODULES = {
+    "gateway": {
+        "models": ["gateway.tables"],
+        "migrations": "gateway.migrations",
+        "default_connection": "default",
+    },
+    "broadcasts": {
+        "models": ["broadcasts.tables"],
+        "migrations": "broadcasts.migrations",
+        "default_connection": "default",
+    },
+}
+
+
+def config(url: str) -> dict[str, Any]:
+    """Tortoise configuration for one database URL."""
+    return {"connections": {"default": _pragmas(url)}, "apps": MODULES}
+
+
+def _pragmas(url: str) -> str:
+    if url.startswith("sqlite://"):
+        join = "&" if "?" in url else "?"
+        # FULL: only this survives a power cut in WAL mode.
+        return f"{url}{join}journal_mode=WAL&synchronous=FULL&busy_timeout=5000"
+    return re.sub(r"^postgres(ql)?://", "asyncpg://", url)
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[None]:
+    """Connect, migrate, and keep the database open while the context lasts."""
+    await Tortoise.init(config=config(url), _enable_global_fallback=True)
+    try:
+        await migrate()
+        yield
+    finally:
+        await Tortoise.close_connections()
+
+
+async def migrate() -> None:
+    executor = MigrationExecutor(connections.get("default"), MODULES)
+    await executor.migrate()
+
+
+@contextmanager
+def sole_owner(data_dir: Path) -> "Any":
+    """Hold the lock that keeps a second process off the same SQLite file."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / "lianxin.lock").open("w") as lock:
+        _lock(lock, data_dir)
+        yield
+
+
+def _lock(lock: IO[str], data_dir: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise SettingsError(
+            [
+                f"{data_dir}: another gateway runs on this data; stop it, or use "
+                "PostgreSQL (DATABASE_URL) for several processes"
+            ]
+        ) from None
+
+
+def connection() -> BaseDBAsyncClient:
+    """The connection of the transaction this task is in, else the shared one."""
+    return connections.get("default")
+
+
+def is_postgres() -> bool:
+    return bool(connection().capabilities.dialect == "postgres")
+
+
+_PLACEHOLDER = re.compile(r"\?")
+
+
+def _for_engine(sql: str) -> str:
+    if not is_postgres():
+        return sql
+    number = iter(range(1, 100_000))
+    return _PLACEHOLDER.sub(lambda _: f"${next(number)}", sql)
+
+
+async def rows(sql: str, *values: Any) -> list[Row]:
+    """Run one statement, return its rows. `sql` holds `?` only as placeholders."""
+    found = await connection().execute_query_dict(_for_engine(sql), list(values))
+    return [dict(row) for row in found]
+
+
+async def execute(sql: str, *values: Any) -> int:
+    """Run one statement, return how many rows it changed."""
+    changed, _ = await connection().execute_query(_for_engine(sql), list(values))
+    return int(changed)
+
+
+async def execute_many(sql: str, values: Sequence[Sequence[Any]]) -> None:
+    if values:
+        await connection().execute_many(_for_engine(sql), [list(v) for v in values])
+
+
+def marks(count: int) -> str:
+    """`?, ?, ?` for an IN list."""
+    return ", ".join("?" * count)
+
+
+@asynccontextmanager
+async def transaction() -> AsyncIterator[None]:
+    """All or nothing. No network call and no new task inside."""
+    async with in_transaction("default"):
+        yield
+
+
+def for_update() -> str:
+    """Row locks that other processes step over; SQLite has one writer anyway."""
+    return " FOR UPDATE SKIP LOCKED" if is_postgres() else ""

@@ -1,0 +1,1 @@
+"""Migrations of the core, written by `make migration` and read before commit."""

@@ -1,0 +1,530 @@
+"""Every table of the core as a Tortoise model. No behaviour lives here.
+
+Instants are microseconds (`InstantField`), states are words. Personal data stands in
+`members`, `addresses`, `inbound`, `outbox` and the timeline, nowhere else.
+"""
+
+from tortoise import fields
+from tortoise.indexes import Index
+from tortoise.models import Model
+
+from gateway.database import InstantField, JsonField
+
+
+class Organisation(Model):
+    """A node of the tree. `path` is `/1/4/9/`: a subtree is one prefix."""
+
+    id = fields.IntField(primary_key=True)
+    code = fields.CharField(32, unique=True)  # area code 区号
+    name = fields.CharField(120)
+    kind = fields.CharField(16)  # county, centre, branch, office
+    parent: fields.ForeignKeyNullableRelation["Organisation"] = fields.ForeignKeyField(
+        "gateway.Organisation", null=True, on_delete=fields.RESTRICT
+    )
+    path = fields.CharField(200, db_index=True, default="")
+    contact = fields.CharField(80, default="")
+    phone = fields.CharField(32, default="")
+
+    class Meta:
+        table = "organisations"
+
+
+class Staff(Model):
+    id = fields.IntField(primary_key=True)
+    username = fields.CharField(64, unique=True)
+    name = fields.CharField(64)
+    role = fields.CharField(16)
+    organisation: fields.ForeignKeyRelation[Organisation] = fields.ForeignKeyField(
+        "gateway.Organisation", on_delete=fields.RESTRICT
+    )
+    password_hash = fields.CharField(200)
+    must_change_password = fields.BooleanField(default=True)
+    active = fields.BooleanField(default=True)
+    language = fields.CharField(2, default="zh")
+    failures = fields.IntField(default=0)
+    locked_until = InstantField(null=True)
+    created_at = InstantField()
+    seen_at = InstantField(null=True)
+
+    class Meta:
+        table = "staff"
+
+
+class Session(Model):
+    """A signed-in browser. The cookie's value is stored only as its SHA-256."""
+
+    id = fields.BigIntField(primary_key=True)
+    token_hash = fields.CharField(64, unique=True)
+    staff: fields.ForeignKeyRelation[Staff] = fields.ForeignKeyField(
+        "gateway.Staff", on_delete=fields.CASCADE
+    )
+    csrf = fields.CharField(64)
+    created_at = InstantField()
+    seen_at = InstantField()
+    remote = fields.CharField(64, default="")
+
+    class Meta:
+        table = "sessions"
+
+
+class ApiToken(Model):
+    id = fields.IntField(primary_key=True)
+    name = fields.CharField(64, unique=True)
+    token_hash = fields.CharField(64, unique=True)
+    role = fields.CharField(16)
+    organisation: fields.ForeignKeyRelation[Organisation] = fields.ForeignKeyField(
+        "gateway.Organisation", on_delete=fields.RESTRICT
+    )
+    created_at = InstantField()
+    revoked_at = InstantField(null=True)
+    used_at = InstantField(null=True)
+
+    class Meta:
+        table = "api_tokens"
+
+
+class IdempotencyKey(Model):
+    """The stored answer to a POST: the same key gets the same answer, for ever."""
+
+    id = fields.BigIntField(primary_key=True)
+    owner = fields.CharField(80)
+    key = fields.CharField(200)
+    request_hash = fields.CharField(64)
+    status = fields.IntField(default=0)  # 0: the first request is still at work
+    response = fields.TextField(default="")
+    created_at = InstantField()
+
+    class Meta:
+        table = "idempotency_keys"
+        unique_together = (("owner", "key"),)
+
+
+class Member(Model):
+    id = fields.BigIntField(primary_key=True)
+    name = fields.CharField(64)
+    organisation: fields.ForeignKeyRelation[Organisation] = fields.ForeignKeyField(
+        "gateway.Organisation", on_delete=fields.RESTRICT
+    )
+    joined_on = fields.CharField(10, default="")  # ISO date or year
+    mobile_member = fields.BooleanField(default=False)  # 流动党员
+    preferred_kind = fields.CharField(16, default="")
+    note = fields.TextField(default="")
+    created_at = InstantField()
+    updated_at = InstantField(null=True)
+
+    class Meta:
+        table = "members"
+
+
+class MemberTag(Model):
+    id = fields.BigIntField(primary_key=True)
+    member: fields.ForeignKeyRelation[Member] = fields.ForeignKeyField(
+        "gateway.Member", related_name="tags", on_delete=fields.CASCADE
+    )
+    tag = fields.CharField(32, db_index=True)
+
+    class Meta:
+        table = "member_tags"
+        unique_together = (("member_id", "tag"),)
+
+
+class AddressRow(Model):
+    """One way to reach somebody, which belongs to at most one member."""
+
+    id = fields.BigIntField(primary_key=True)
+    kind = fields.CharField(16)
+    value = fields.CharField(254)
+    member: fields.ForeignKeyNullableRelation[Member] = fields.ForeignKeyField(
+        "gateway.Member", null=True, related_name="addresses", on_delete=fields.SET_NULL
+    )
+    verified_at = InstantField(null=True)
+    verified_how = fields.CharField(32, default="")
+    display_name = fields.CharField(128, default="")
+    last_inbound_at = InstantField(null=True)
+    created_at = InstantField()
+
+    class Meta:
+        table = "addresses"
+        unique_together = (("kind", "value"),)
+
+
+class OptOutRow(Model):
+    """A person's refusal with its proof. In force while `ended_at` is empty.
+
+    A refusal from an address that belongs to a member holds on all addresses of that
+    member, bound now or later.
+    """
+
+    id = fields.BigIntField(primary_key=True)
+    kind = fields.CharField(16)
+    value = fields.CharField(254)
+    member_id = fields.BigIntField(null=True, db_index=True)
+    how = fields.CharField(16)  # word, page, staff, provider
+    evidence = fields.TextField(default="")  # the very words
+    inbound_id = fields.BigIntField(null=True)
+    staff_id = fields.IntField(null=True)
+    at = InstantField()
+    ended_at = InstantField(null=True)
+    ended_how = fields.CharField(64, default="")
+
+    class Meta:
+        table = "opt_outs"
+        indexes = (Index(fields=("kind", "value")),)
+
+
+class Subscription(Model):
+    """A wish to get the daily Q&A at one address. In force while not ended."""
+
+    id = fields.BigIntField(primary_key=True)
+    topic = fields.CharField(16, default="daily")
+    kind = fields.CharField(16)
+    value = fields.CharField(254)
+    member_id = fields.BigIntField(null=True, db_index=True)
+    how = fields.CharField(16)
+    at = InstantField()
+    ended_at = InstantField(null=True)
+
+    class Meta:
+        table = "subscriptions"
+        unique_together = (("topic", "kind", "value"),)
+
+
+class Inbound(Model):
+    """A message that came in, with its raw payload, before anybody decided on it."""
+
+    id = fields.BigIntField(primary_key=True)
+    channel = fields.CharField(32)
+    key = fields.CharField(255)
+    kind = fields.CharField(16)
+    value = fields.CharField(254)
+    conversation_kind = fields.CharField(16, default="")
+    conversation_value = fields.CharField(254, default="")
+    text = fields.TextField()
+    subject = fields.TextField(default="")
+    quoted = fields.TextField(default="")
+    provider_id = fields.CharField(998, default="")
+    answers_to = JsonField(default=list)
+    reply_token = fields.CharField(128, default="")
+    display_name = fields.CharField(254, default="")
+    automatic = fields.BooleanField(default=False)
+    notes = JsonField(default=list)
+    payload = fields.BinaryField()
+    sent_at = InstantField(null=True)
+    received_at = InstantField()
+    member_id = fields.BigIntField(null=True)
+    inquiry_id = fields.BigIntField(null=True, db_index=True)
+    # stored -> filed | review | handled | ignored
+    state = fields.CharField(16, default="stored")
+    route = fields.CharField(32, default="")  # which rule of the router decided
+    route_detail = fields.TextField(default="")
+    tries = fields.IntField(default=0)
+
+    class Meta:
+        table = "inbound"
+        unique_together = (("channel", "key"),)
+        indexes = (
+            Index(fields=("state",)),
+            Index(fields=("kind", "value", "received_at")),
+        )
+
+
+class AttachmentRow(Model):
+    id = fields.BigIntField(primary_key=True)
+    inbound_id = fields.BigIntField(db_index=True)
+    name = fields.CharField(254)
+    content_type = fields.CharField(127)
+    size = fields.IntField()  # bytes
+    content = fields.BinaryField()
+
+    class Meta:
+        table = "attachments"
+
+
+class Inquiry(Model):
+    """咨询单: one matter of one member."""
+
+    id = fields.BigIntField(primary_key=True)
+    number = fields.CharField(24, unique=True)
+    organisation: fields.ForeignKeyRelation[Organisation] = fields.ForeignKeyField(
+        "gateway.Organisation", related_name="inquiries", on_delete=fields.RESTRICT
+    )
+    member: fields.ForeignKeyNullableRelation[Member] = fields.ForeignKeyField(
+        "gateway.Member",
+        null=True,
+        related_name="inquiries",
+        on_delete=fields.SET_NULL,
+    )
+    owner: fields.ForeignKeyNullableRelation[Staff] = fields.ForeignKeyField(
+        "gateway.Staff", null=True, related_name="owned", on_delete=fields.SET_NULL
+    )
+    first_organisation_id = fields.IntField()  # who received it first (B10, C2)
+    source = fields.CharField(16)  # message, counter, phone, api
+    channel = fields.CharField(32, default="")
+    kind = fields.CharField(16, default="")
+    value = fields.CharField(254, default="")
+    conversation_kind = fields.CharField(16, default="")
+    conversation_value = fields.CharField(254, default="")
+    contact_name = fields.CharField(64, default="")
+    text = fields.TextField()
+    matter = fields.CharField(16)
+    urgency = fields.CharField(16, default="normal")
+    state = fields.CharField(16)
+    outcome = fields.TextField(default="")
+    rating = fields.IntField(null=True)
+    reopened = fields.IntField(default=0)
+    received_at = InstantField()
+    deadline_at = InstantField()
+    deadline_provisional = fields.BooleanField(default=False)
+    first_response_at = InstantField(null=True)
+    closed_at = InstantField(null=True)
+    changed_at = InstantField()
+    last_inbound_at = InstantField(null=True)
+
+    class Meta:
+        table = "inquiries"
+        indexes = (
+            Index(fields=("state", "deadline_at")),
+            Index(fields=("kind", "value")),
+            Index(fields=("changed_at",)),
+        )
+
+
+class InquiryEvent(Model):
+    """One line of an inquiry's timeline. Appended, never changed."""
+
+    id = fields.BigIntField(primary_key=True)
+    inquiry: fields.ForeignKeyRelation[Inquiry] = fields.ForeignKeyField(
+        "gateway.Inquiry", related_name="events", on_delete=fields.CASCADE
+    )
+    at = InstantField()
+    kind = fields.CharField(24)
+    actor = fields.CharField(80, default="")  # name shown; empty: the gateway itself
+    staff_id = fields.IntField(null=True)
+    inbound_id = fields.BigIntField(null=True)
+    outbound_id = fields.BigIntField(null=True)
+    text = fields.TextField(default="")
+    data = JsonField(default=dict)
+
+    class Meta:
+        table = "inquiry_events"
+
+
+class PromptRow(Model):
+    """A question put to one address: what replies it accepts, until when."""
+
+    id = fields.BigIntField(primary_key=True)
+    kind = fields.CharField(16)
+    value = fields.CharField(254)
+    prompt = fields.CharField(16)  # rsvp, rating, binding
+    code = fields.CharField(8, default="")
+    options = JsonField(default=list)
+    inquiry_id = fields.BigIntField(null=True, db_index=True)
+    broadcast_id = fields.BigIntField(null=True, db_index=True)
+    member_id = fields.BigIntField(null=True)
+    data = JsonField(default=dict)
+    opened_at = InstantField()
+    expires_at = InstantField()
+    closed_at = InstantField(null=True)
+    answer = fields.CharField(32, default="")
+    inbound_id = fields.BigIntField(null=True)
+
+    class Meta:
+        table = "prompts"
+        indexes = (Index(fields=("kind", "value", "closed_at")),)
+
+
+class Content(Model):
+    """Texts frozen for many recipients: one wording per address kind."""
+
+    id = fields.BigIntField(primary_key=True)
+    texts = JsonField()  # {"sms": ..., "default": ..., "subject": ...}
+    hash = fields.CharField(64)
+    created_at = InstantField()
+
+    class Meta:
+        table = "contents"
+
+
+class Outbound(Model):
+    """The outbox: one row per message to one person, broadcasts' recipients too."""
+
+    id = fields.BigIntField(primary_key=True)
+    message_kind = fields.CharField(16)
+    priority = fields.IntField()  # smaller leaves first
+    dedupe_key = fields.CharField(120, null=True, unique=True)
+    broadcast_id = fields.BigIntField(null=True)
+    inquiry_id = fields.BigIntField(null=True, db_index=True)
+    inbound_id = fields.BigIntField(null=True)
+    member_id = fields.BigIntField(null=True)
+    channel = fields.CharField(32)
+    kind = fields.CharField(16)
+    value = fields.CharField(254)
+    text = fields.TextField(null=True)  # null: from `content_id` and `variables`
+    content_id = fields.BigIntField(null=True)
+    variables = JsonField(default=dict)  # values of the placeholders
+    extras = JsonField(default=dict)  # subject, in_reply_to, references, mention, ...
+    state = fields.CharField(16)
+    reason = fields.CharField(64, default="")
+    detail = fields.TextField(default="")
+    due_at = InstantField()
+    expires_at = InstantField(null=True)
+    attempts = fields.IntField(default=0)
+    node_id = fields.BigIntField(null=True)
+    provider_id = fields.CharField(254, default="")
+    created_at = InstantField()
+    changed_at = InstantField()
+
+    class Meta:
+        table = "outbox"
+        indexes = (
+            Index(fields=("channel", "state", "due_at")),
+            Index(fields=("broadcast_id", "state")),
+            Index(fields=("channel", "provider_id")),
+        )
+
+
+class Attempt(Model):
+    """One try to send, written before the first byte leaves. Outcome appended."""
+
+    id = fields.BigIntField(primary_key=True)
+    outbound_id = fields.BigIntField(db_index=True)
+    number = fields.IntField()
+    channel = fields.CharField(32)
+    kind = fields.CharField(16)
+    value = fields.CharField(254)
+    node_id = fields.BigIntField()
+    journalled_at = InstantField()
+    outcome = fields.CharField(16, default="")
+    code = fields.CharField(64, default="")
+    detail = fields.TextField(default="")
+    provider_ids = JsonField(default=list)
+    answered_at = InstantField(null=True)
+
+    class Meta:
+        table = "attempts"
+
+
+class Receipt(Model):
+    """A delivery receipt as it came. `outbound_id` is empty until it is matched."""
+
+    id = fields.BigIntField(primary_key=True)
+    channel = fields.CharField(32)
+    key = fields.CharField(255)
+    provider_id = fields.CharField(254, default="")
+    reference = fields.CharField(64, default="")
+    state = fields.CharField(16)
+    code = fields.CharField(64, default="")
+    opted_out = fields.BooleanField(default=False)
+    at = InstantField(null=True)
+    received_at = InstantField()
+    payload = fields.BinaryField()
+    outbound_id = fields.BigIntField(null=True, db_index=True)
+    effect = fields.CharField(16, default="")  # applied, late, conflict; "": waiting
+
+    class Meta:
+        table = "receipts"
+        unique_together = (("channel", "key"),)
+        indexes = (Index(fields=("channel", "provider_id")),)
+
+
+class ChannelEvent(Model):
+    """What an account reported of itself, and our own failures on it."""
+
+    id = fields.BigIntField(primary_key=True)
+    channel = fields.CharField(32)
+    key = fields.CharField(255)
+    code = fields.CharField(64)
+    detail = fields.TextField(default="")
+    payload = fields.BinaryField(null=True)
+    at = InstantField()
+
+    class Meta:
+        table = "channel_events"
+        unique_together = (("channel", "key"),)
+
+
+class Hold(Model):
+    """Rows of this broadcast don't leave: it is paused or was cancelled."""
+
+    broadcast_id = fields.BigIntField(primary_key=True, generated=False)
+    at = InstantField()
+
+    class Meta:
+        table = "holds"
+
+
+class Node(Model):
+    """A running process. One whose `seen_at` is old is dead, its sends unknown."""
+
+    id = fields.BigIntField(primary_key=True)
+    started_at = InstantField()
+    seen_at = InstantField()
+    stopped_at = InstantField(null=True)
+
+    class Meta:
+        table = "nodes"
+
+
+class Counter(Model):
+    name = fields.CharField(40, primary_key=True)
+    value = fields.BigIntField()
+
+    class Meta:
+        table = "counters"
+
+
+class Entry(Model):
+    """A knowledge entry: a question, its answer, and the regulation it rests on."""
+
+    id = fields.BigIntField(primary_key=True)
+    question = fields.CharField(200)
+    answer = fields.TextField()
+    basis = fields.CharField(200, default="")
+    matter = fields.CharField(16)
+    keywords = JsonField(default=list)
+    sample = fields.BooleanField(default=False)  # to be checked by the centre
+    active = fields.BooleanField(default=True)
+    created_at = InstantField()
+    updated_at = InstantField(null=True)
+
+    class Meta:
+        table = "entries"
+
+
+class Canned(Model):
+    id = fields.IntField(primary_key=True)
+    title = fields.CharField(80)
+    text = fields.TextField()
+    position = fields.IntField(default=0)
+
+    class Meta:
+        table = "canned_answers"
+
+
+class Holiday(Model):
+    """A day on which the published calendar is corrected by staff."""
+
+    day = fields.CharField(10, primary_key=True)
+    working = fields.BooleanField()
+    note = fields.CharField(80, default="")
+
+    class Meta:
+        table = "calendar_days"
+
+
+class Audit(Model):
+    """Who did what to what, when. Appended in the transaction of the act itself."""
+
+    id = fields.BigIntField(primary_key=True)
+    at = InstantField()
+    actor = fields.CharField(80)
+    staff_id = fields.IntField(null=True)
+    action = fields.CharField(48, db_index=True)
+    object = fields.CharField(80, db_index=True)
+    organisation_path = fields.CharField(200, default="")
+    detail = JsonField(default=dict)
+    previous = fields.CharField(64, default="")
+    hash = fields.CharField(64, default="")
+
+    class Meta:
+        table = "audit"
