@@ -1,0 +1,187 @@
+"""What a reply to an open question means. Reads words, keeps nothing.
+
+Only what is surely an answer is taken as one: "不参加" never means 参加, a long text
+or a question is a message for a person.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gateway.text import fold_width
+
+LONGEST_REPLY = 12  # characters
+
+
+class PromptKind(StrEnum):
+    RSVP = "rsvp"
+    RATING = "rating"
+    BINDING = "binding"
+    MENU = "menu"
+    SURVEY = "survey"
+
+
+Option = tuple[str, tuple[str, ...]]
+"""A value and the words that mean it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    kind: PromptKind
+    options: tuple[Option, ...]
+
+
+def option(value: str, words: str) -> Option:
+    """An option whose words are given apart by blanks."""
+    return value, tuple(words.split())
+
+
+RSVP = Prompt(
+    kind=PromptKind.RSVP,
+    options=(
+        option(
+            "yes",
+            "1 Y YES 是 参加 报名 出席 到会 能参加 可以参加 准时参加 按时参加",
+        ),
+        option(
+            "no",
+            "2 N NO 否 不参加 不报名 不出席 不去 不能参加 无法参加 参加不了 不能到会"
+            " 请假 有事请假 取消 取消报名",
+        ),
+    ),
+)
+RATING = Prompt(
+    kind=PromptKind.RATING,
+    options=(
+        option("1", "1 1分 满意 很满意 非常满意 十分满意"),
+        option("2", "2 2分 基本满意 比较满意 一般 还可以"),
+        option("3", "3 3分 不满意 很不满意 非常不满意 不太满意"),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoMatch:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Ambiguous:
+    """More than one value of a prompt was named."""
+
+    values: tuple[str, ...]
+
+
+Reading = Match | NoMatch | Ambiguous
+
+_BREAKS = re.compile(r"[\s,.;:!~'\"()\[\]、。…·“”‘’「」『』【】《》]+")
+# Politeness around an answer. None of these negates.
+_FILLERS = frozenset(
+    {"我", "我们", "本人", "选", "选择", "回复", "OK", "嗯", "行", "收到"}
+    | {"好", "好的", "好滴", "谢谢", "谢谢您", "您好", "你好"}
+)
+_LEADS = (
+    *("我们", "我要", "我会", "我想", "我选", "我", "本人"),
+    *("好的", "确认", "确定", "选择", "选", "回复"),
+)
+_TAILS = ("谢谢", "哦", "啊", "吧", "的", "了", "哈", "呢")
+
+
+def read_reply(text: str, prompt: Prompt) -> Reading:
+    """The value of `prompt` that `text` names, whatever its width and punctuation."""
+    reply = _folded(text)
+    if not reply or len(reply) > LONGEST_REPLY or "?" in reply:
+        return NoMatch()
+    words = [word for word in _BREAKS.split(reply) if word and word not in _FILLERS]
+    meanings = _meanings(prompt)
+    readings = [_look_up(word, meanings) for word in words]
+    if not readings or not all(readings):
+        return NoMatch()
+    values = sorted(frozenset().union(*readings))
+    return Match(values[0]) if len(values) == 1 else Ambiguous(tuple(values))
+
+
+def _folded(text: str) -> str:
+    # NFKC lengthens some characters and shortens none to nothing: text far beyond
+    # the limit can't come under it, so it is not even looked at.
+    text = text.strip()
+    return fold_width(text) if len(text) <= 4 * LONGEST_REPLY else ""
+
+
+def _meanings(prompt: Prompt) -> dict[str, set[str]]:
+    meanings = defaultdict[str, set[str]](set)
+    for value, words in prompt.options:
+        for word in words:
+            meanings[fold_width(word)].add(value)
+    return meanings
+
+
+def _look_up(word: str, meanings: dict[str, set[str]]) -> set[str]:
+    """Values of a word as it stands, else without what people say around it."""
+    lead = next((lead for lead in _LEADS if word.startswith(lead)), "")
+    tail = next((tail for tail in _TAILS if word.endswith(tail)), "")
+    without_lead = word.removeprefix(lead)
+    forms = (
+        word,
+        without_lead,
+        word.removesuffix(tail),
+        without_lead.removesuffix(tail),
+    )
+    return next((meanings[form] for form in forms if form in meanings), set())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenPrompt:
+    """A prompt that one address may still answer; `code` was told with the question."""
+
+    id: int
+    code: str
+    prompt: Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    prompt: OpenPrompt
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """The text may answer each of these; a person or the member has to say which."""
+
+    candidates: tuple[OpenPrompt, ...]
+
+
+def choose(text: str, prompts: Sequence[OpenPrompt]) -> Choice | NoMatch | Undecided:
+    """Which open prompt a text answers, and how: by its code first.
+
+    "A1 2" and "A1参加" answer the prompt with code A1 and no other; without a code the
+    text has to fit exactly one prompt.
+    """
+    reply = _folded(text)
+    for prompt in sorted(prompts, key=lambda prompt: -len(prompt.code)):
+        code = fold_width(prompt.code)
+        if code and reply.startswith(code):
+            answer = reply.removeprefix(code).lstrip("-+=#")
+            return _decide([(prompt, read_reply(answer, prompt.prompt))])
+    return _decide([(prompt, read_reply(text, prompt.prompt)) for prompt in prompts])
+
+
+def _decide(
+    readings: Sequence[tuple[OpenPrompt, Reading]],
+) -> Choice | NoMatch | Undecided:
+    fitting = [(p, r) for p, r in readings if not isinstance(r, NoMatch)]
+    match fitting:
+        case []:
+            return NoMatch()
+        case [(prompt, Match(value))]:
+            return Choice(prompt, value)
+        case _:
+            return Undecided(tuple(prompt for prompt, _ in fitting))
