@@ -7,7 +7,7 @@ statements here, written once with `?` and run on SQLite and PostgreSQL alike.
 import fcntl
 import json
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -50,8 +50,12 @@ class InstantField(fields.BigIntField):
         return from_micros(value) if isinstance(value, int) else value
 
 
-class JsonField(fields.TextField):  # type: ignore[type-arg]
+class JsonField(fields.Field[Any], dict, list):  # type: ignore[type-arg,misc]
     """JSON kept as text, read the same way on both engines."""
+
+    SQL_TYPE = "TEXT"
+    indexable = False
+    skip_to_python_if_native = False
 
     def to_db_value(self, value: Any, instance: Any) -> Any:
         return None if value is None else json.dumps(value, ensure_ascii=False)
@@ -104,7 +108,7 @@ async def migrate() -> None:
 
 
 @contextmanager
-def sole_owner(data_dir: Path) -> "Any":
+def sole_owner(data_dir: Path) -> Iterator[None]:
     """Hold the lock that keeps a second process off the same SQLite file."""
     data_dir.mkdir(parents=True, exist_ok=True)
     with (data_dir / "lianxin.lock").open("w") as lock:
@@ -126,7 +130,8 @@ def _lock(lock: IO[str], data_dir: Path) -> None:
 
 def connection() -> BaseDBAsyncClient:
     """The connection of the transaction this task is in, else the shared one."""
-    return connections.get("default")
+    found: BaseDBAsyncClient = connections.get("default")
+    return found
 
 
 def is_postgres() -> bool:

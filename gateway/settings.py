@@ -26,6 +26,7 @@ from pydantic import (
 
 from gateway.contract import MessageKind
 from gateway.errors import SettingsError
+from gateway.texts import FIELDS
 from gateway.wording import WordingError, parse
 
 Network = IPv4Network | IPv6Network
@@ -67,7 +68,7 @@ Zone = Annotated[ZoneInfo, BeforeValidator(_zone)]
 
 def _wording(text: str) -> str:
     try:
-        parse(text)
+        parse(text, FIELDS)
     except WordingError as error:
         raise ValueError(str(error)) from None
     return text
@@ -83,10 +84,10 @@ class Section(BaseModel):
 
 class Server(Section):
     host: str = "127.0.0.1"
-    port: int = Field(8080, ge=0, le=65535)
+    port: int = Field(default=8080, ge=0, le=65535)
     public_url: str = "http://127.0.0.1:8080"
     trusted_proxies: tuple[Network, ...] = ()
-    max_body_mib: int = Field(4, ge=1, le=64)
+    max_body_mib: int = Field(default=4, ge=1, le=64)
 
     @property
     def secure(self) -> bool:
@@ -102,8 +103,8 @@ class Storage(Section):
 class Centre(Section):
     name: str = "党员服务中心"
     timezone: Zone = ZoneInfo("Asia/Shanghai")
-    language: str = Field("zh", pattern="^(zh|en)$")
-    deadline_working_days: int = Field(7, ge=1, le=60)
+    language: str = Field(default="zh", pattern="^(zh|en)$")
+    deadline_working_days: int = Field(default=7, ge=1, le=60)
     opens: tuple[tuple[time, time], ...] = (
         (time(8, 30), time(12)),
         (time(14), time(17, 30)),
@@ -121,14 +122,14 @@ class Policy(Section):
     allowed_from: time = time(8)
     allowed_until: time = time(21)
     opt_out_words: tuple[str, ...] = ()
-    max_attempts: int = Field(6, ge=1, le=50)
-    answer_expires_hours: int = Field(72, ge=1)
-    broadcast_expires_hours: int = Field(24, ge=1)
-    inquiry_window_days: int = Field(7, ge=0)
-    reopen_days: int = Field(30, ge=0)
-    prompt_days: int = Field(14, ge=1)
-    automatic_answers_per_day: int = Field(3, ge=1)
-    messages_per_10_minutes: int = Field(10, ge=1)
+    max_attempts: int = Field(default=6, ge=1, le=50)
+    answer_expires_hours: int = Field(default=72, ge=1)
+    broadcast_expires_hours: int = Field(default=24, ge=1)
+    inquiry_window_days: int = Field(default=7, ge=0)
+    reopen_days: int = Field(default=30, ge=0)
+    prompt_days: int = Field(default=14, ge=1)
+    automatic_answers_per_day: int = Field(default=3, ge=1)
+    messages_per_10_minutes: int = Field(default=10, ge=1)
     fallback_order: tuple[str, ...] = ("qq", "wechat", "phone", "email")
 
     @property
@@ -139,7 +140,7 @@ class Policy(Section):
 class Daily(Section):
     enabled: bool = True
     at: time = time(9)
-    grace_minutes: int = Field(15, ge=1, le=720)
+    grace_minutes: int = Field(default=15, ge=1, le=720)
 
 
 class Binding(Section):
@@ -163,10 +164,10 @@ class ChannelCommon(Section):
     adapter: str
     enabled: bool = True
     label: str = ""
-    signature: str = Field("", max_length=18)
-    price_fen: float = Field(0.0, ge=0)
-    rate_per_second: float | None = Field(None, gt=0)
-    window: int | None = Field(None, ge=1, le=1000)
+    signature: str = Field(default="", max_length=18)
+    price_fen: float = Field(default=0.0, ge=0)
+    rate_per_second: float | None = Field(default=None, gt=0)
+    window: int | None = Field(default=None, ge=1, le=1000)
     bindings: dict[MessageKind, Binding] = Field(default_factory=dict)
 
 
@@ -182,7 +183,7 @@ class Channel(Section):
 
 
 class Log(Section):
-    level: str = Field("info", pattern="^(debug|info|warning|error)$")
+    level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     json_lines: bool = False
 
 
@@ -272,7 +273,9 @@ def _channel(
         return None
     rest = {key: value for key, value in section.items() if key not in COMMON_KEYS}
     own = _checked(model, rest, file, where, faults)
-    return own and Channel(name=name, common=common, own=own)
+    if own is None:
+        return None
+    return Channel(name=name, common=common, own=own)
 
 
 def _checked(

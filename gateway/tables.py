@@ -25,6 +25,8 @@ class Organisation(Model):
     contact = fields.CharField(80, default="")
     phone = fields.CharField(32, default="")
 
+    parent_id: int | None
+
     class Meta:
         table = "organisations"
 
@@ -41,10 +43,13 @@ class Staff(Model):
     must_change_password = fields.BooleanField(default=True)
     active = fields.BooleanField(default=True)
     language = fields.CharField(2, default="zh")
+    email = fields.CharField(254, default="")  # told of what needs attention
     failures = fields.IntField(default=0)
     locked_until = InstantField(null=True)
     created_at = InstantField()
     seen_at = InstantField(null=True)
+
+    organisation_id: int
 
     class Meta:
         table = "staff"
@@ -63,6 +68,8 @@ class Session(Model):
     seen_at = InstantField()
     remote = fields.CharField(64, default="")
 
+    staff_id: int
+
     class Meta:
         table = "sessions"
 
@@ -78,6 +85,8 @@ class ApiToken(Model):
     created_at = InstantField()
     revoked_at = InstantField(null=True)
     used_at = InstantField(null=True)
+
+    organisation_id: int
 
     class Meta:
         table = "api_tokens"
@@ -112,6 +121,8 @@ class Member(Model):
     created_at = InstantField()
     updated_at = InstantField(null=True)
 
+    organisation_id: int
+
     class Meta:
         table = "members"
 
@@ -122,6 +133,8 @@ class MemberTag(Model):
         "gateway.Member", related_name="tags", on_delete=fields.CASCADE
     )
     tag = fields.CharField(32, db_index=True)
+
+    member_id: int
 
     class Meta:
         table = "member_tags"
@@ -142,6 +155,8 @@ class AddressRow(Model):
     display_name = fields.CharField(128, default="")
     last_inbound_at = InstantField(null=True)
     created_at = InstantField()
+
+    member_id: int | None
 
     class Meta:
         table = "addresses"
@@ -271,6 +286,7 @@ class Inquiry(Model):
     state = fields.CharField(16)
     outcome = fields.TextField(default="")
     rating = fields.IntField(null=True)
+    attention = fields.CharField(16, default="")  # "director": must be looked at
     reopened = fields.IntField(default=0)
     received_at = InstantField()
     deadline_at = InstantField()
@@ -279,6 +295,10 @@ class Inquiry(Model):
     closed_at = InstantField(null=True)
     changed_at = InstantField()
     last_inbound_at = InstantField(null=True)
+
+    organisation_id: int
+    member_id: int | None
+    owner_id: int | None
 
     class Meta:
         table = "inquiries"
@@ -304,6 +324,8 @@ class InquiryEvent(Model):
     outbound_id = fields.BigIntField(null=True)
     text = fields.TextField(default="")
     data = JsonField(default=dict)
+
+    inquiry_id: int
 
     class Meta:
         table = "inquiry_events"
@@ -369,6 +391,7 @@ class Outbound(Model):
     due_at = InstantField()
     expires_at = InstantField(null=True)
     attempts = fields.IntField(default=0)
+    throttled = fields.IntField(default=0)  # attempts that don't count against it
     node_id = fields.BigIntField(null=True)
     provider_id = fields.CharField(254, default="")
     created_at = InstantField()

@@ -1,0 +1,71 @@
+"""The audit list: one chained line per act, in the transaction of the act."""
+
+import hashlib
+import json
+from typing import Any
+
+from gateway.actors import Actor
+from gateway.clock import Clock
+from gateway.database import is_postgres, rows, to_micros
+from gateway.tables import Audit
+
+
+async def record(
+    clock: Clock,
+    actor: Actor,
+    action: str,
+    object: str,
+    *,
+    path: str = "",
+    **detail: Any,
+) -> None:
+    """Append one entry. Call it inside the transaction that does the act.
+
+    `action` is a fixed `noun.verb`, `object` names the row (`inquiry:12`); `detail`
+    holds ids, codes and reasons, never contact data.
+    """
+    if is_postgres():
+        # One link at a time: two processes must not hang on the same predecessor.
+        await rows("SELECT pg_advisory_xact_lock(12371)")
+    last = await Audit.all().order_by("-id").first()
+    previous = last.hash if last else ""
+    at = clock.now()
+    entry = Audit(
+        at=at,
+        actor=actor.name or "gateway",
+        staff_id=actor.staff_id,
+        action=action,
+        object=object,
+        organisation_path=path or actor.path,
+        detail=detail,
+        previous=previous,
+    )
+    entry.hash = digest(entry)
+    await entry.save()
+
+
+def digest(entry: Audit) -> str:
+    """SHA-256 over the entry and its predecessor's hash."""
+    fields = [
+        to_micros(entry.at),
+        entry.actor,
+        entry.staff_id,
+        entry.action,
+        entry.object,
+        entry.organisation_path,
+        entry.detail,
+        entry.previous,
+    ]
+    line = json.dumps(fields, ensure_ascii=False, sort_keys=True)
+    return hashlib.sha256(line.encode()).hexdigest()
+
+
+async def broken_links() -> list[int]:
+    """Ids of entries that were changed, or whose predecessor is missing."""
+    broken = []
+    previous = ""
+    async for entry in Audit.all().order_by("id"):
+        if entry.previous != previous or entry.hash != digest(entry):
+            broken.append(entry.id)
+        previous = entry.hash
+    return broken

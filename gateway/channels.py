@@ -1,0 +1,148 @@
+"""The configured channels, and the choice of one for a message. Choosing is pure."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from gateway.contract import (
+    Adapter,
+    Address,
+    AddressKind,
+    Capabilities,
+    MessageKind,
+)
+from gateway.settings import Binding, ChannelCommon
+
+# Messages that answer what a person has just written.
+REPLIES = frozenset({MessageKind.ANSWER, MessageKind.RECEIPT, MessageKind.SYSTEM})
+
+
+@dataclass(slots=True, kw_only=True)
+class Channel:
+    """One configured account: its adapter, its limits, what staff call it."""
+
+    name: str
+    adapter: Adapter
+    common: ChannelCommon
+    capabilities: Capabilities
+    listening: bool = False  # its own entry (mail server, bot socket) is open
+    trouble: str = ""  # last error code; empty: none since the last success
+
+    @property
+    def label(self) -> str:
+        return self.common.label or self.name
+
+    def serves(self, kind: AddressKind) -> bool:
+        return kind in self.capabilities.address_kinds
+
+    def binding(self, kind: MessageKind) -> Binding | None:
+        return self.common.bindings.get(kind)
+
+
+def channel(name: str, adapter: Adapter, common: ChannelCommon) -> Channel:
+    """Settings may lower an adapter's rate and window, so they win over its own."""
+    limits = adapter.capabilities
+    changes: dict[str, float | int] = {}
+    if common.rate_per_second is not None:
+        changes["rate_per_second"] = common.rate_per_second
+    if common.window is not None:
+        changes["window"] = common.window
+    limits = dataclasses.replace(limits, **changes)  # type: ignore[arg-type]
+    return Channel(name=name, adapter=adapter, common=common, capabilities=limits)
+
+
+class ChannelSet:
+    """All enabled channels by name."""
+
+    def __init__(self, channels: Iterable[Channel] = ()) -> None:
+        self._channels = {channel.name: channel for channel in channels}
+
+    def __iter__(self) -> Iterator[Channel]:
+        return iter(self._channels.values())
+
+    def __len__(self) -> int:
+        return len(self._channels)
+
+    def get(self, name: str) -> Channel | None:
+        return self._channels.get(name)
+
+    def serving(self, kind: AddressKind) -> list[Channel]:
+        return [channel for channel in self if channel.serves(kind)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """One way a person can be reached now.
+
+    `replies_used` counts what we sent since `last_inbound_at`; `channel` is where the
+    person wrote last, which is preferred among channels of the same kind.
+    """
+
+    address: Address
+    channel: str = ""
+    last_inbound_at: datetime | None = None
+    replies_used: int = 0
+    in_reply_to: str = ""
+    mention: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why one channel can't carry this message; shown in the timeline."""
+
+    channel: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    channel: Channel
+    reach: Reach
+    refusals: tuple[Refusal, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NoRoute:
+    refusals: tuple[Refusal, ...] = field(default=())
+
+
+def refusal(
+    channel: Channel, kind: MessageKind, reach: Reach, now: datetime
+) -> str | None:
+    """The code why `channel` may not carry a message of `kind`; None if it may."""
+    limits = channel.capabilities
+    if not limits.free_text and channel.binding(kind) is None:
+        return "template_only"
+    if reach.last_inbound_at is None:
+        return None if limits.proactive else "never_wrote"
+    window = limits.reply_window
+    if window is None:
+        return None
+    open_window = now - reach.last_inbound_at <= window
+    if open_window and limits.replies_per_message is not None:
+        open_window = reach.replies_used < limits.replies_per_message
+        if not open_window and not limits.proactive:
+            return "replies_used"
+    return None if open_window or limits.proactive else "reply_window_closed"
+
+
+def choose(
+    channels: ChannelSet, kind: MessageKind, reaches: Sequence[Reach], now: datetime
+) -> Route | NoRoute:
+    """The first channel, in the order of `reaches`, that may carry the message.
+
+    Every channel passed over is recorded with its reason.
+    """
+    refusals: list[Refusal] = []
+    for reach in reaches:
+        candidates = channels.serving(reach.address.kind)
+        candidates.sort(key=lambda c: c.name != reach.channel)
+        if not candidates:
+            refusals.append(Refusal(reach.address.kind.value, "no_channel"))
+        for candidate in candidates:
+            code = refusal(candidate, kind, reach, now)
+            if code is None:
+                return Route(candidate, reach, tuple(refusals))
+            refusals.append(Refusal(candidate.name, code))
+    return NoRoute(tuple(refusals))

@@ -1,0 +1,32 @@
+"""What every service is handed: settings, clock, keys, channels, hub, calendar."""
+
+from dataclasses import dataclass, field
+
+from gateway.channels import ChannelSet
+from gateway.clock import Clock
+from gateway.hub import Hub
+from gateway.keys import Keys
+from gateway.settings import Settings
+from gateway.sla import Calendar, WorkingHours
+from gateway.texts import Texts
+from gateway.wakeup import Wakeups
+
+
+@dataclass(slots=True, kw_only=True)
+class Core:
+    """One running gateway. Built by run.py and by tests, never global."""
+
+    settings: Settings
+    clock: Clock
+    keys: Keys
+    channels: ChannelSet
+    texts: Texts
+    calendar: Calendar  # replaced whole when staff correct a day
+    hub: Hub = field(default_factory=Hub)
+    wakeups: Wakeups = field(default_factory=Wakeups)
+    node_id: int = 0
+
+    @property
+    def working_hours(self) -> WorkingHours:
+        centre = self.settings.centre
+        return WorkingHours(timezone=centre.timezone, spells=centre.opens)

@@ -1,0 +1,51 @@
+"""Tells open pages what changed, at once. Nothing here is durable: pages re-read."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """`topic` names what changed, `path` the organisation that may hear of it."""
+
+    topic: str  # inquiry, review, broadcast, channel, sandbox, attention
+    id: str
+    path: str = "/"
+
+
+class Subscriber:
+    """One open page. A page too slow to read loses its backlog and is told so."""
+
+    def __init__(self, limit: int = 500) -> None:
+        self._queue: asyncio.Queue[Change] = asyncio.Queue(limit)
+
+    def put(self, change: Change) -> None:
+        if self._queue.full():
+            while not self._queue.empty():
+                self._queue.get_nowait()
+            change = Change("refresh", "")
+        self._queue.put_nowait(change)
+
+    async def get(self) -> Change:
+        return await self._queue.get()
+
+
+class Hub:
+    def __init__(self) -> None:
+        self._subscribers: set[Subscriber] = set()
+
+    def publish(self, topic: str, id: object, path: str = "/") -> None:
+        change = Change(topic, str(id), path)
+        for subscriber in self._subscribers:
+            subscriber.put(change)
+
+    @asynccontextmanager
+    async def subscribed(self) -> AsyncIterator[Subscriber]:
+        subscriber = Subscriber()
+        self._subscribers.add(subscriber)
+        try:
+            yield subscriber
+        finally:
+            self._subscribers.discard(subscriber)

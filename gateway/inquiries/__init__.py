@@ -1,0 +1,1 @@
+"""Inquiries (咨询单): registered, worked, answered, closed, called back."""

@@ -1,0 +1,294 @@
+"""What staff do with an inquiry. Each function is one transaction and one audit line.
+
+Every function takes the inquiry's number and raises NotFound for one that is not in
+the actor's subtree, exactly as for one that does not exist.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from gateway import audit, wording
+from gateway import database as db
+from gateway.actors import Action, Actor, Role
+from gateway.contract import MessageKind
+from gateway.core import Core
+from gateway.errors import NotFound, RequestError
+from gateway.inquiries import timeline
+from gateway.inquiries.matters import Matter, Urgency
+from gateway.inquiries.register import deadline_from
+from gateway.inquiries.say import say, ways_to
+from gateway.status import InquiryState
+from gateway.tables import Inquiry, Member, Organisation, Outbound, Staff
+
+LONGEST_ANSWER = 4000  # characters
+
+
+async def find(actor: Actor, number: str) -> Inquiry:
+    """The inquiry with this number, if the actor may see it. Raises NotFound.
+
+    Its first receiver keeps sight of a matter that was handed on (C2).
+    """
+    found = await Inquiry.get_or_none(number=number).prefetch_related("organisation")
+    if found is None:
+        raise NotFound(number[:40])
+    if not actor.sees(found.organisation.path):
+        first = await Organisation.get_or_none(id=found.first_organisation_id)
+        if first is None or not actor.sees(first.path):
+            raise NotFound(number[:40])
+    return found
+
+
+@asynccontextmanager
+async def acting(
+    core: Core,
+    actor: Actor,
+    number: str,
+    act: str,
+    action: Action = Action.WORK,
+    **detail: Any,
+) -> AsyncIterator[Inquiry]:
+    """Lock, act, save, audit, commit; then tell pages and the sender."""
+    actor.require(action)
+    await find(actor, number)
+    async with db.transaction():
+        inquiry = await Inquiry.select_for_update().get(number=number)
+        yield inquiry
+        await inquiry.save()
+        await audit.record(
+            core.clock, actor, f"inquiry.{act}", f"inquiry:{number}", **detail
+        )
+    await timeline.publish(core, inquiry)
+    core.wakeups.wake_all()
+
+
+async def answer(
+    core: Core,
+    actor: Actor,
+    number: str,
+    text: str,
+    *,
+    asks: bool = False,
+    dedupe_key: str | None = None,
+) -> Outbound:
+    """Send the member an answer on the channel that may carry it.
+
+    `asks`: the answer asks for something, the matter waits for the member. Raises
+    RequestError(no_channel) where nothing can carry it; nothing is stored then.
+    """
+    text = checked(text, "text", "请写上答复内容")
+    async with acting(core, actor, number, "answer") as inquiry:
+        _not_closed(inquiry)
+        outbound = await _say_or_refuse(core, actor, inquiry, text, dedupe_key)
+        take(inquiry, actor)
+        if inquiry.first_response_at is None:
+            inquiry.first_response_at = core.clock.now()
+        inquiry.state = InquiryState.WAITING if asks else InquiryState.ANSWERED
+        inquiry.attention = ""
+    return outbound
+
+
+async def _say_or_refuse(
+    core: Core, actor: Actor, inquiry: Inquiry, text: str, dedupe_key: str | None
+) -> Outbound:
+    if dedupe_key is not None:
+        known = await Outbound.get_or_none(dedupe_key=dedupe_key)
+        if known is not None:
+            return known
+    try:
+        outbound = await say(
+            core,
+            inquiry,
+            MessageKind.ANSWER,
+            "answer",
+            await ways_to(core, inquiry),
+            kind="answer",
+            actor=actor,
+            values={"answer": text},
+            dedupe_key=dedupe_key,
+        )
+    except (wording.WordingError, wording.MissingValue) as error:
+        raise RequestError("wording", fields={"text": str(error)}, status=422) from None
+    if outbound is None:
+        raise RequestError(
+            "no_channel",
+            "没有可用的渠道能把答复发给这位会员，请电话告知后登记",
+            status=409,
+        )
+    return outbound
+
+
+async def tell_by_hand(core: Core, actor: Actor, number: str, text: str) -> None:
+    """The answer was given by telephone or at the counter; it is only recorded."""
+    text = checked(text, "text", "请写明怎样答复的")
+    async with acting(core, actor, number, "tell") as inquiry:
+        _not_closed(inquiry)
+        await timeline.note(core, inquiry, "told", actor, text)
+        take(inquiry, actor)
+        if inquiry.first_response_at is None:
+            inquiry.first_response_at = core.clock.now()
+        inquiry.state = InquiryState.ANSWERED
+
+
+async def remark(core: Core, actor: Actor, number: str, text: str) -> None:
+    """An internal note; the member never sees it."""
+    text = checked(text, "text", "请写上备注内容")
+    async with acting(core, actor, number, "note") as inquiry:
+        await timeline.note(core, inquiry, "note", actor, text)
+
+
+async def claim(core: Core, actor: Actor, number: str) -> None:
+    """The actor takes the matter and becomes its owner."""
+    if actor.staff_id is None:
+        raise RequestError("staff_only", "only a person can own a matter", status=409)
+    async with acting(core, actor, number, "claim") as inquiry:
+        inquiry.owner_id = actor.staff_id
+        if inquiry.state == InquiryState.NEW:
+            inquiry.state = InquiryState.OPEN
+        await timeline.note(core, inquiry, "claimed", actor)
+
+
+async def transfer(
+    core: Core,
+    actor: Actor,
+    number: str,
+    *,
+    organisation_code: str = "",
+    staff_username: str = "",
+    reason: str = "",
+) -> None:
+    """Hand on to another organisation or person; the deadline goes on running.
+
+    To the director of the same centre: `staff_username` of the director.
+    """
+    reason = checked(reason, "reason", "请写明转办原因")
+    async with acting(
+        core, actor, number, "transfer", to=organisation_code or staff_username
+    ) as inquiry:
+        _not_closed(inquiry)
+        before = await Organisation.get(id=inquiry.organisation_id)
+        if staff_username:
+            data = await _to_person(inquiry, staff_username)
+        else:
+            data = await _to_organisation(core, inquiry, organisation_code)
+        data["from"] = before.name
+        if inquiry.state == InquiryState.NEW:
+            inquiry.state = InquiryState.OPEN
+        await timeline.note(core, inquiry, "transferred", actor, reason, data=data)
+
+
+async def _to_person(inquiry: Inquiry, username: str) -> dict[str, Any]:
+    person = await Staff.get_or_none(username=username, active=True).prefetch_related(
+        "organisation"
+    )
+    if person is None:
+        raise RequestError("no_staff", fields={"to": "没有这位工作人员"}, status=422)
+    inquiry.owner_id = person.id
+    inquiry.organisation_id = person.organisation.id
+    if person.role == Role.DIRECTOR:
+        inquiry.attention = "director"
+    return {"to": person.name, "organisation": person.organisation.name}
+
+
+async def _to_organisation(core: Core, inquiry: Inquiry, code: str) -> dict[str, Any]:
+    target = await Organisation.get_or_none(code=code)
+    if target is None:
+        raise RequestError("no_organisation", fields={"to": "没有这个单位"}, status=422)
+    inquiry.organisation_id = target.id
+    inquiry.owner_id = None
+    return {"to": target.name, "organisation": target.name}
+
+
+async def extend(
+    core: Core, actor: Actor, number: str, *, working_days: int, reason: str
+) -> None:
+    """Give more time, with a reason; the member is told the new day (B5, C3)."""
+    reason = checked(reason, "reason", "延期必须写明原因")
+    if not 1 <= working_days <= 60:
+        raise RequestError(
+            "range",
+            fields={"working_days": "延长的工作日应在 1 到 60 之间"},
+            status=422,
+        )
+    async with acting(
+        core, actor, number, "extend", Action.EXTEND, days=working_days
+    ) as inquiry:
+        _not_closed(inquiry)
+        base = max(
+            inquiry.deadline_at - inquiry.deadline_at.resolution, core.clock.now()
+        )
+        new = deadline_from(core, base, working_days)
+        data = {"before": inquiry.deadline_at.isoformat(), "after": new.at.isoformat()}
+        inquiry.deadline_at = new.at
+        inquiry.deadline_provisional = new.provisional
+        await timeline.note(core, inquiry, "extended", actor, reason, data=data)
+        await say(
+            core,
+            inquiry,
+            MessageKind.ANSWER,
+            "extended",
+            await ways_to(core, inquiry),
+            kind="told_extended",
+            actor=actor,
+        )
+
+
+async def classify(
+    core: Core,
+    actor: Actor,
+    number: str,
+    *,
+    matter: str | None = None,
+    urgency: str | None = None,
+) -> None:
+    """Correct the kind of matter or the urgency."""
+    try:
+        new_matter = None if matter is None else Matter(matter)
+        new_urgency = None if urgency is None else Urgency(urgency)
+    except ValueError:
+        raise RequestError(
+            "matter", fields={"matter": "没有这个类别或紧急程度"}, status=422
+        ) from None
+    async with acting(core, actor, number, "classify") as inquiry:
+        data = {"matter": inquiry.matter, "urgency": inquiry.urgency}
+        inquiry.matter = new_matter or inquiry.matter
+        inquiry.urgency = new_urgency or inquiry.urgency
+        await timeline.note(core, inquiry, "classified", actor, data={"before": data})
+
+
+async def identify(core: Core, actor: Actor, number: str, member_id: int) -> None:
+    """Say whose matter this is; the address itself stays unverified."""
+    member = await _member(actor, member_id)
+    async with acting(core, actor, number, "identify", member=member_id) as inquiry:
+        inquiry.member_id = member.id
+        inquiry.contact_name = member.name
+        await timeline.note(core, inquiry, "identified", actor, member.name)
+
+
+async def _member(actor: Actor, member_id: int) -> Member:
+    member = await Member.get_or_none(id=member_id).prefetch_related("organisation")
+    if member is None or not actor.sees(member.organisation.path):
+        raise NotFound("member")
+    return member
+
+
+def take(inquiry: Inquiry, actor: Actor) -> None:
+    """First contact is responsible (B10): who acts on an unowned matter owns it."""
+    if inquiry.owner_id is None and actor.staff_id is not None:
+        inquiry.owner_id = actor.staff_id
+
+
+def _not_closed(inquiry: Inquiry) -> None:
+    if inquiry.state == InquiryState.CLOSED:
+        raise RequestError("closed", "这件咨询已办结，请先重新打开", status=409)
+
+
+def checked(text: str, field: str, mend: str) -> str:
+    text = text.strip()
+    if not text:
+        raise RequestError("empty", mend, fields={field: mend}, status=422)
+    if len(text) > LONGEST_ANSWER:
+        over = len(text) - LONGEST_ANSWER
+        mend = f"太长了，请缩短 {over} 个字"
+        raise RequestError("too_long", mend, fields={field: mend}, status=422)
+    return text

@@ -1,0 +1,114 @@
+"""Opt-outs and subscriptions: the person's choice, kept with its proof.
+
+Everything here runs inside the caller's transaction, so that a choice is in force
+from the commit on: the gate reads it in the transaction that journals a send.
+"""
+
+from gateway.contract import Address, AddressKind
+from gateway.core import Core
+from gateway.tables import AddressRow, OptOutRow, Subscription
+
+
+async def member_of(address: Address) -> int | None:
+    """The member to whom this address was bound and verified."""
+    row = await AddressRow.get_or_none(
+        kind=address.kind, value=address.value, verified_at__isnull=False
+    )
+    return None if row is None else row.member_id
+
+
+async def opt_out(
+    core: Core,
+    address: Address,
+    *,
+    how: str,
+    evidence: str,
+    inbound_id: int | None = None,
+    staff_id: int | None = None,
+) -> bool:
+    """Stop everything unasked to this person; False where it was stopped before.
+
+    `how` is word, page, staff or provider; `evidence` the very words, the page's
+    address or the provider's code.
+    """
+    member_id = await member_of(address)
+    held = OptOutRow.filter(
+        kind=address.kind, value=address.value, ended_at__isnull=True
+    )
+    if await held.exists():
+        return False
+    await OptOutRow.create(
+        kind=address.kind,
+        value=address.value,
+        member_id=member_id,
+        how=how,
+        evidence=evidence,
+        inbound_id=inbound_id,
+        staff_id=staff_id,
+        at=core.clock.now(),
+    )
+    return True
+
+
+async def resume(core: Core, address: Address, *, how: str) -> int:
+    """End the refusals of this address and of its member; how many there were."""
+    ended = {"ended_at": core.clock.now(), "ended_how": how}
+    changed = await OptOutRow.filter(
+        kind=address.kind, value=address.value, ended_at__isnull=True
+    ).update(**ended)
+    member_id = await member_of(address)
+    if member_id is not None:
+        changed += await OptOutRow.filter(
+            member_id=member_id, ended_at__isnull=True
+        ).update(**ended)
+    return changed
+
+
+async def adopt(address: Address, member_id: int) -> None:
+    """An address was bound: refusals and subscriptions made there are the member's."""
+    await OptOutRow.filter(kind=address.kind, value=address.value).update(
+        member_id=member_id
+    )
+    await Subscription.filter(kind=address.kind, value=address.value).update(
+        member_id=member_id
+    )
+
+
+async def subscribe(core: Core, address: Address, *, how: str) -> bool:
+    """Wish for the daily Q&A at this address; False where it was wished before."""
+    member_id = await member_of(address)
+    known = await Subscription.get_or_none(
+        topic="daily", kind=address.kind, value=address.value
+    )
+    if known is None:
+        await Subscription.create(
+            kind=address.kind,
+            value=address.value,
+            member_id=member_id,
+            how=how,
+            at=core.clock.now(),
+        )
+        return True
+    if known.ended_at is None:
+        return False
+    known.ended_at = None
+    known.how = how
+    known.at = core.clock.now()
+    known.member_id = member_id
+    await known.save()
+    return True
+
+
+async def unsubscribe(core: Core, address: Address) -> bool:
+    """End the wish for the daily Q&A; False where there was none."""
+    changed = await Subscription.filter(
+        topic="daily",
+        kind=address.kind,
+        value=address.value,
+        ended_at__isnull=True,
+    ).update(ended_at=core.clock.now())
+    return changed > 0
+
+
+def address_of(row: AddressRow) -> Address:
+    return Address(AddressKind(row.kind), row.value)

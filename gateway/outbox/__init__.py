@@ -1,0 +1,1 @@
+"""Everything that leaves: enqueue, gate, journal, send, settle, receipts."""
