@@ -3,5 +3,10 @@
 from collections.abc import Mapping
 
 from tests.contract.labs import LabEntry
+from tests.labs import aliyun_lab, onebot_lab, tencent_lab
 
-LABS: Mapping[str, LabEntry] = {}
+LABS: Mapping[str, LabEntry] = {
+    "aliyun": aliyun_lab.ENTRY,
+    "onebot": onebot_lab.ENTRY,
+    "tencent": tencent_lab.ENTRY,
+}

@@ -4,13 +4,16 @@
 nothing that stops the loop. No secret anywhere.
 """
 
+import importlib
 import logging
+import pkgutil
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+import adapters
 from gateway.contract import (
     Accepted,
     Adapter,
@@ -218,3 +221,15 @@ async def test_a_second_close_is_harmless(lab: Lab) -> None:
         await send(adapter, [lab.message(0)])
         await adapter.close()
         await adapter.close()
+
+
+def test_every_adapter_has_a_lab() -> None:
+    """A module or package of `adapters` that can be built is an adapter."""
+    names = [m.name for m in pkgutil.iter_modules(adapters.__path__)]
+    built = {
+        name
+        for name in names
+        if not name.startswith("_")
+        and hasattr(importlib.import_module(f"adapters.{name}"), "build")
+    }
+    assert built <= set(LABS), "add a line to tests/contract/registry.py"
