@@ -278,3 +278,5 @@ class ChannelContext:
     public_url: str  # where members and providers reach us, without a final slash
     secret: Callable[[str], bytes]  # 32 bytes derived for one purpose, stable
     bots: "BotBridge | None" = None
+    # What the adapters of one process share, by the name of their module.
+    shared: dict[str, object] = field(default_factory=dict)
