@@ -1,12 +1,15 @@
-"""Every channel's lab: one line each. An adapter without one fails the suite."""
+"""Every channel's lab, by the name of its module: one line each. An adapter without one
+fails the suite.
+"""
 
 from collections.abc import Mapping
 
 from tests.contract.labs import LabEntry
-from tests.labs import aliyun_lab, onebot_lab, tencent_lab
+from tests.labs import aliyun_lab, onebot_lab, sandbox_lab, tencent_lab
 
 LABS: Mapping[str, LabEntry] = {
     "aliyun": aliyun_lab.ENTRY,
     "onebot": onebot_lab.ENTRY,
+    "sandbox": sandbox_lab.ENTRY,
     "tencent": tencent_lab.ENTRY,
 }
