@@ -11,7 +11,6 @@ from gateway.text import segment_count
 MESSAGES = {
     "receipt_working",
     "receipt_after_hours",
-    "receipt_again",
     "callback",
     "callback_thanks",
     "callback_reopened",
@@ -26,11 +25,13 @@ MESSAGES = {
     "daily_unsubscribed",
     "notice_rsvp_yes",
     "notice_rsvp_no",
-    "unknown_command",
     "answer",
-    "transferred",
     "extended",
-    "closed_no_callback",
+    "bind_code",
+    "today",
+    "daily_none",
+    "progress",
+    "progress_none",
 }
 # Realistic and rather long values; an answer and a daily lesson are as long as needed.
 VALUES = {
@@ -57,7 +58,7 @@ VALUES = {
         "hours": "8:30-12:00, 14:00-17:30",
     },
 }
-AS_LONG_AS_NEEDED = {"answer", "daily"}
+AS_LONG_AS_NEEDED = {"answer", "daily", "today"}
 ALLOWED = {
     **{name: name for name in VALUES["en"]},
     **{name: name for name in ("answer", "question", "answer_text", "basis")},

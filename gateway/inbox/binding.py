@@ -1,0 +1,124 @@
+"""Binding an address to a member by a code: asked for, told on another way, shown.
+
+Nothing here says whether a number belongs to a member: the answer is the same
+(security.md, S-30).
+"""
+
+from datetime import timedelta
+from random import SystemRandom
+
+from gateway import addresses, tokens
+from gateway.channels import NoRoute, Reach
+from gateway.contract import Address, AddressKind, MessageKind
+from gateway.core import Core
+from gateway.inbox import act
+from gateway.members import consent
+from gateway.outbox.enqueue import Draft, enqueue, route_for
+from gateway.prompts import PromptKind
+from gateway.tables import AddressRow, Inbound, Member, PromptRow
+
+VALID = timedelta(minutes=30)
+TRIES_AN_HOUR = 5
+
+
+async def bind(core: Core, message: Inbound, reach: Reach, argument: str) -> None:
+    """`绑定` asks how; with a telephone it sends a code there; with a code it binds."""
+    if len(argument) == 6 and argument.isdecimal():
+        await _show(core, message, reach, argument)
+        return
+    if argument:
+        await _send_code(core, argument)
+    await act.reply(core, message, reach, "bind_ask")
+
+
+async def _send_code(core: Core, number: str) -> None:
+    try:
+        phone = addresses.phone(number)
+    except addresses.AddressError:
+        return
+    row = await AddressRow.get_or_none(
+        kind=phone.kind, value=phone.value, verified_at__isnull=False
+    )
+    if row is None or row.member_id is None:
+        return
+    code = await new_code(core, row.member_id)
+    route = await route_for(core, MessageKind.SYSTEM, [Reach(address=phone)])
+    if code is None or isinstance(route, NoRoute):
+        return
+    values = {"code": code}
+    language = core.settings.centre.language
+    text = core.texts.render("bind_code", AddressKind.PHONE, values, language)
+    draft = Draft(
+        kind=MessageKind.SYSTEM, text=text, variables=values, member_id=row.member_id
+    )
+    await enqueue(core, draft, route)
+
+
+async def new_code(core: Core, member_id: int) -> str | None:
+    """A code for this member; None where too many were made in the last hour.
+
+    Staff read it to the member, or it goes to the member's own telephone.
+    """
+    now = core.clock.now()
+    recent = await PromptRow.filter(
+        prompt=PromptKind.BINDING,
+        member_id=member_id,
+        opened_at__gte=now - timedelta(hours=1),
+    ).count()
+    if recent >= TRIES_AN_HOUR:
+        return None
+    code = tokens.one_time_code(SystemRandom())
+    await PromptRow.create(
+        kind="",
+        value="",
+        prompt=PromptKind.BINDING,
+        code=code,
+        member_id=member_id,
+        opened_at=now,
+        expires_at=now + VALID,
+    )
+    return code
+
+
+async def _show(core: Core, message: Inbound, reach: Reach, code: str) -> None:
+    """Bind where the code is open; five wrong ones an hour are all one may try."""
+    now = core.clock.now()
+    tried = await Inbound.filter(
+        kind=message.kind,
+        value=message.value,
+        route="bind_failed",
+        received_at__gte=now - timedelta(hours=1),
+    ).count()
+    prompt = None
+    if tried < TRIES_AN_HOUR:
+        prompt = await PromptRow.filter(
+            prompt=PromptKind.BINDING,
+            code=code,
+            closed_at__isnull=True,
+            expires_at__gt=now,
+        ).first()
+    if prompt is None or prompt.member_id is None:
+        message.route = "bind_failed"
+        await act.reply(core, message, reach, "bind_failed")
+        return
+    prompt.closed_at = now
+    prompt.inbound_id = message.id
+    await prompt.save()
+    await bind_address(core, act.sender_of(message), prompt.member_id, "code")
+    message.member_id = prompt.member_id
+    await act.reply(core, message, reach, "bind_done")
+
+
+async def bind_address(core: Core, address: Address, member_id: int, how: str) -> None:
+    """The address is this member's from now on; `how` is code, staff or import."""
+    member = await Member.get(id=member_id)
+    row, _ = await AddressRow.get_or_create(
+        kind=address.kind,
+        value=address.value,
+        defaults={"created_at": core.clock.now()},
+    )
+    row.member_id = member.id
+    row.verified_at = core.clock.now()
+    row.verified_how = how
+    await row.save()
+    await consent.adopt(address, member.id)

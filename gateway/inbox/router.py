@@ -1,0 +1,251 @@
+"""Takes stored messages one by one, decides what each means, and acts on it.
+
+Each message is one transaction. What fails three times goes to the review tray with
+its deadline running; nothing is left out, nothing stops the queue.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+
+import structlog
+
+from gateway import database as db
+from gateway import questions, tokens
+from gateway.channels import Reach
+from gateway.consent import OPT_OUT_WORDS
+from gateway.contract import Address, AddressKind
+from gateway.core import Core
+from gateway.database import to_micros
+from gateway.inbox import act
+from gateway.inbox.route import (
+    Answer,
+    Append,
+    Command,
+    Decision,
+    Refuse,
+    Register,
+    Resume,
+    Review,
+    Situation,
+    decide,
+    numbers_in,
+)
+from gateway.inquiries.say import reach_of
+from gateway.outbox import receipts
+from gateway.tables import AddressRow, Inbound, Inquiry, Organisation
+
+log = structlog.get_logger()
+TRIES = 3
+BATCH = 100  # messages looked at before receipts get their turn
+
+Today = Callable[[], Awaitable[tuple[str, str, str] | None]]
+
+
+class Router:
+    """One per process. `today` gives the daily Q&A's question, answer and basis."""
+
+    def __init__(self, core: Core, today: Today) -> None:
+        self._core = core
+        self._today = today
+
+    async def run(self) -> None:
+        while True:
+            moved = await self.step()
+            if not moved:
+                await self._core.wakeups.wait("router", 1.0)
+
+    async def step(self) -> int:
+        """Route what waits, then match receipts; how many rows were moved."""
+        waiting = await Inbound.filter(state="stored").order_by("id").limit(BATCH)
+        for message in waiting:
+            await self._route(message.id)
+        return len(waiting) + await self._receipts()
+
+    async def _receipts(self) -> int:
+        moved: list[int] = []
+        for channel in self._core.channels:
+            async with db.transaction():
+                moved += await receipts.apply_waiting(self._core, channel.name)
+        if moved:
+            await self._announce(moved)
+        return len(moved)
+
+    async def _announce(self, outbound_ids: Sequence[int]) -> None:
+        found = await db.rows(
+            "SELECT DISTINCT inquiry_id, broadcast_id FROM outbox "
+            f"WHERE id IN ({db.marks(len(outbound_ids))})",
+            *outbound_ids,
+        )
+        for row in found:
+            if row["inquiry_id"] is not None:
+                self._core.hub.publish("inquiry", row["inquiry_id"])
+            if row["broadcast_id"] is not None:
+                self._core.hub.publish("broadcast", row["broadcast_id"])
+
+    async def _route(self, inbound_id: int) -> None:
+        try:
+            async with db.transaction():
+                message = await self._claim(inbound_id)
+                if message is None:
+                    return
+                await self._handle(message)
+                await message.save()
+        except Exception:
+            log.exception("router.failed", inbound=inbound_id)
+            await self._failed(inbound_id)
+            return
+        self._core.wakeups.wake_all()
+        await self._tell(message)
+
+    async def _claim(self, inbound_id: int) -> Inbound | None:
+        """Lock the row; None where another process has it or is done with it."""
+        locked = await db.rows(
+            "SELECT id FROM inbound WHERE id = ? AND state = 'stored'"
+            f"{db.for_update()}",
+            inbound_id,
+        )
+        return await Inbound.get(id=inbound_id) if locked else None
+
+    async def _failed(self, inbound_id: int) -> None:
+        """Count the failure; the third one puts the message before staff."""
+        await db.execute(
+            "UPDATE inbound SET tries = tries + 1, "
+            "state = CASE WHEN tries + 1 >= ? THEN 'review' ELSE state END, "
+            "route = CASE WHEN tries + 1 >= ? THEN 'failed' ELSE route END "
+            "WHERE id = ?",
+            TRIES,
+            TRIES,
+            inbound_id,
+        )
+        self._core.hub.publish("review", inbound_id)
+
+    async def _tell(self, message: Inbound) -> None:
+        if message.state == "review":
+            self._core.hub.publish("review", message.id)
+        if message.inquiry_id is not None:
+            inquiry = await Inquiry.get(id=message.inquiry_id)
+            organisation = await Organisation.get(id=inquiry.organisation_id)
+            self._core.hub.publish("inquiry", inquiry.id, organisation.path)
+            if inquiry.attention:
+                self._core.hub.publish("attention", inquiry.id, organisation.path)
+
+    async def _handle(self, message: Inbound) -> None:
+        address = await know(self._core, message)
+        message.member_id = address.member_id if address.verified_at else None
+        situation = await understand(self._core, message)
+        await self._act(message, decide(situation), reach_of(message))
+
+    async def _act(self, message: Inbound, decision: Decision, reach: Reach) -> None:
+        core = self._core
+        match decision:
+            case Refuse(rest):
+                await act.refuse(core, message, reach, rest)
+            case Resume():
+                await act.resume(core, message, reach)
+            case Answer(prompt_id, value):
+                await act.answer_prompt(core, message, reach, prompt_id, value)
+            case Command(name, argument):
+                await act.command(core, message, reach, name, argument, self._today)
+            case Append(inquiry_id, reason, thanks):
+                await act.append(core, message, inquiry_id, reason, thanks=thanks)
+            case Register():
+                await act.register(core, message, reach)
+            case Review(reason, candidates):
+                act.review(message, reason, candidates)
+
+
+async def know(core: Core, message: Inbound) -> AddressRow:
+    """The address's row, made on first sight; remembers when it last wrote."""
+    row, _ = await AddressRow.get_or_create(
+        kind=message.kind,
+        value=message.value,
+        defaults={"created_at": core.clock.now()},
+    )
+    if not message.automatic:
+        row.last_inbound_at = message.received_at
+    if message.display_name:
+        row.display_name = message.display_name[:128]
+    await row.save()
+    return row
+
+
+async def understand(core: Core, message: Inbound) -> Situation:
+    """Read from the database what `decide` has to know."""
+    sender = Address(AddressKind(message.kind), message.value)
+    words = core.settings.policy.opt_out_words or OPT_OUT_WORDS
+    return Situation(
+        text=message.text,
+        automatic=message.automatic,
+        prompts=await questions.open_at(core, [sender]),
+        thread=await _thread(core, message),
+        named=await _named(core, message),
+        open_ones=await _open_ones(core, message),
+        opt_out_words=words,
+    )
+
+
+async def _thread(core: Core, message: Inbound) -> int | None:
+    """The inquiry that a signed token or a quoted message of ours names.
+
+    A quoted id counts only where that message went to this very person: a header
+    gives no authority (security.md, S-18).
+    """
+    key = core.keys.derive("inquiry")
+    found = tokens.verify(key, "inquiry", message.reply_token)
+    if found is not None and await _may_join(core, message, found):
+        return found
+    quoted = [str(one) for one in message.answers_to]
+    if not quoted:
+        return None
+    rows = await db.rows(
+        "SELECT o.inquiry_id FROM outbox o WHERE o.channel = ? AND o.kind = ? "
+        "AND o.value = ? AND o.inquiry_id IS NOT NULL "
+        f"AND o.provider_id IN ({db.marks(len(quoted))}) ORDER BY o.id DESC LIMIT 1",
+        message.channel,
+        message.conversation_kind or message.kind,
+        message.conversation_value or message.value,
+        *quoted,
+    )
+    if not rows or not await _may_join(core, message, rows[0]["inquiry_id"]):
+        return None
+    return int(rows[0]["inquiry_id"])
+
+
+async def _may_join(core: Core, message: Inbound, inquiry_id: int) -> bool:
+    """Same person, and not closed longer ago than a matter may be reopened."""
+    inquiry = await Inquiry.get_or_none(id=inquiry_id)
+    if inquiry is None:
+        return False
+    same = (inquiry.kind, inquiry.value) == (message.kind, message.value)
+    if not same and (
+        message.member_id is None or inquiry.member_id != message.member_id
+    ):
+        return False
+    if inquiry.closed_at is None:
+        return True
+    limit = timedelta(days=core.settings.policy.reopen_days)
+    return bool(core.clock.now() - inquiry.closed_at <= limit)
+
+
+async def _named(core: Core, message: Inbound) -> list[int]:
+    numbers = numbers_in(f"{message.subject}\n{message.text}")[:5]
+    found = []
+    for number in dict.fromkeys(numbers):
+        inquiry = await Inquiry.get_or_none(number=number)
+        if inquiry is not None and await _may_join(core, message, inquiry.id):
+            found.append(inquiry.id)
+    return found
+
+
+async def _open_ones(core: Core, message: Inbound) -> list[int]:
+    """Open inquiries of this address or its member, not silent for too long."""
+    since = core.clock.now() - core.settings.policy.inquiry_window
+    found = await db.rows(
+        "SELECT id FROM inquiries WHERE state <> 'closed' AND changed_at >= ? "
+        "AND ((kind = ? AND value = ?) OR member_id = ?) ORDER BY id",
+        to_micros(since),
+        message.kind,
+        message.value,
+        -1 if message.member_id is None else message.member_id,
+    )
+    return [row["id"] for row in found]
