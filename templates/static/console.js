@@ -436,7 +436,8 @@
     for (const box of all("[data-grow]", root)) if (box.value) grow(box);
     for (const box of all("[data-count-text]", root)) countText(box);
     for (const box of all("[data-answer]", root)) countAnswer(box);
-    for (const end of all("[data-scroll-end]", root)) end.scrollTop = end.scrollHeight;
+    const ends = root.matches?.("[data-scroll-end]") ? [root] : all("[data-scroll-end]", root);
+    for (const end of ends) end.scrollTop = end.scrollHeight;
     one("dialog[data-open-now]", root)?.showModal();
     if (!CSS.supports("selector(::details-content)")) {
       for (const side of all("[data-side]", root)) side.open = side.parentElement.offsetWidth >= 720;
@@ -494,6 +495,8 @@
   document.addEventListener("htmx:afterRequest", (event) => {
     const form = event.detail.requestConfig?.elt?.closest?.("form[data-draft]");
     if (form && event.detail.successful) drafts.delete(form.dataset.draft);
+    const cleared = event.detail.elt?.closest?.("form[data-clear]");
+    if (cleared && event.detail.successful) cleared.reset();
   });
 
   document.addEventListener("htmx:afterSettle", (event) => {
