@@ -1,9 +1,9 @@
 """Where nonebot and the gateway meet: adapters, plugins and run.py know this alone."""
 
 import asyncio
+import contextlib
 import importlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -82,6 +82,8 @@ class BotBridge:
         self._hear: dict[str, Hear] = {}
         self._seated: dict[str, asyncio.Event] = {}
         self._onebot: OneBot | None = None
+        self._stopping = asyncio.Event()
+        self._storing: set[asyncio.Future[None]] = set()
 
     def enrol(self, account: Account) -> None:
         """Raises SettingsError if another channel has this account already."""
@@ -105,7 +107,11 @@ class BotBridge:
             # A tuple of nothing: with None nonebot would read .env files after all.
             _env_file=("/nonexistent",),
             driver="gateway.bots.bridge:BotDriver",
+            # All of nonebot's own settings: it would take them from the environment,
+            # where PORT and HOST mean something else.
             log_level="WARNING",
+            api_timeout=30.0,
+            session_expire_timeout=timedelta(minutes=2),
             host="127.0.0.1",
             port=8080,
             superusers=set(),
@@ -140,7 +146,7 @@ class BotBridge:
         if not self._seated[self_id].is_set():
             raise web.HTTPServiceUnavailable(headers={"Retry-After": "3"})
 
-    @contextmanager
+    @contextlib.contextmanager
     def listening(self, self_id: str, hear: Hear) -> Iterator[None]:
         """`hear` stores what this account hears while the context is open."""
         self._hear[self_id] = hear
@@ -189,18 +195,40 @@ class BotBridge:
             except StorageUnavailable:
                 log.error("bot.trouble_not_stored", code=code)
 
+    def give_up(self) -> None:
+        """Stopping: what is not stored by now is lost, and said to be."""
+        self._stopping.set()
+        for storing in self._storing:
+            storing.cancel()
+
     async def _store(self, self_id: str, heard: Heard) -> None:
         """OneBot's WebSocket has no acknowledgement that we could withhold: while the
         database is away the event waits here, and with it its sender's later ones."""
-        while True:
-            await self.seated(self_id)
-            try:
-                await self._hear[self_id](heard)
-            except StorageUnavailable:
-                log.warning("bot_event.waits", channel=self.accounts[self_id].channel)
-                await asyncio.sleep(STORE_AGAIN.total_seconds())
-            else:
+        channel = self.accounts[self_id].channel
+        while not await self._stored(self_id, heard):
+            if self._stopping.is_set():
+                log.error("bot_event.lost", channel=channel, reason="stopping")
                 return
+            log.warning("bot_event.waits", channel=channel)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STORE_AGAIN.total_seconds()):
+                    await self._stopping.wait()
+
+    async def _stored(self, self_id: str, heard: Heard) -> bool:
+        hear = self._hear.get(self_id)
+        if hear is None or self._stopping.is_set():
+            return False
+        # nonebot shields a handler from cancelling; a task of its own can be ended.
+        storing = asyncio.ensure_future(hear(heard))
+        self._storing.add(storing)
+        try:
+            await asyncio.wait({storing})
+        finally:
+            self._storing.discard(storing)
+        if storing.cancelled() or isinstance(storing.exception(), StorageUnavailable):
+            return False
+        storing.result()
+        return True
 
 
 def _forget_former_nonebot() -> None:

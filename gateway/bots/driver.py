@@ -28,8 +28,8 @@ from nonebot.log import logger as nonebot_logger
 
 PREFIX = "/onebot/"
 
-# A text of several megabytes is cut by the channel, with a note; only what is bigger
-# than this costs the connection (close code 1009).
+# A text of several megabytes is taken (the inbox cuts it); only what is bigger than
+# this costs the connection (close code 1009).
 MAX_FRAME_BYTES = 16 * 2**20
 HEARTBEAT_SECONDS = 20.0  # a peer that answers no ping for half as long is gone
 # How long a peer may take to say goodbye; the gateway has to stop within seconds.

@@ -37,7 +37,7 @@ MAX_EVENTS_UNDER_WAY = 1000
 
 # nonebot asks for a quoted message before anybody sees the event.
 QUOTE_TIMEOUT = timedelta(seconds=3)
-DRAIN_SECONDS = 0.5
+DRAIN_SECONDS = 0.4
 
 # What the event model insists on and some implementations leave out.
 LENIENT = {"sub_type": "", "raw_message": "", "font": 0, "sender": {}}
@@ -56,6 +56,10 @@ class Seats(Protocol):
 
     async def trouble(self, self_id: str, code: str) -> None:
         """Tells staff that an account's line is in trouble."""
+        ...
+
+    def give_up(self) -> None:
+        """Ends whatever still waits to be stored."""
         ...
 
 
@@ -229,8 +233,12 @@ class OneBot(Adapter):
         for task in self._dialling:
             task.cancel()
         await asyncio.gather(*self._dialling, return_exceptions=True)
+        await self._drain()
+        self._seats.give_up()
+        await self._drain()
+        for turn in self._under_way:
+            turn.cancel()
+
+    async def _drain(self) -> None:
         if self._under_way:
-            _, late = await asyncio.wait(self._under_way, timeout=DRAIN_SECONDS)
-            for turn in late:
-                turn.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            await asyncio.wait(self._under_way, timeout=DRAIN_SECONDS)

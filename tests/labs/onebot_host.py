@@ -1,6 +1,7 @@
 """One gateway process as far as bots see it: an aiohttp application on a real port,
 the bridge, one onebot channel, and a list in place of the inbox."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,8 +28,13 @@ NOW = datetime(2026, 11, 21, 4, 0, tzinfo=UTC)
 class Inbox:
     events: list[Event] = field(default_factory=list)
     refusals: int = 0  # how many times the database is still away
+    hangs: bool = False
+    hanging: int = 0
 
     async def accept(self, events: Sequence[Event]) -> None:
+        if self.hangs:
+            self.hanging += 1
+            await asyncio.Event().wait()
         if self.refusals:
             self.refusals -= 1
             raise StorageUnavailable("storage")

@@ -247,6 +247,19 @@ async def test_a_failing_start_surfaces() -> None:
     await runner.cleanup()
 
 
+async def test_nonebots_own_environment_variables_change_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("PORT", "HOST", "LOG_LEVEL", "DRIVER", "API_TIMEOUT", "ENVIRONMENT"):
+        monkeypatch.setenv(name, "nonsense")
+    monkeypatch.setenv("ONEBOT_ACCESS_TOKEN", "another-token-altogether")
+    monkeypatch.setenv("NICKNAME", '["党费"]')
+    async with running() as host, OneBotPeer().dialled(host.url) as peer:
+        await until(lambda: host.connected)
+        await peer.send(peer.group("党费怎么交"), peer.private("完"))
+        await until(lambda: host.inbox.texts == ["完"])
+
+
 def test_a_plugin_that_does_not_load_surfaces() -> None:
     bridge = BotBridge(clock=ManualClock(NOW), plugins=["bot_plugins.absent"])
     with pytest.raises(ModuleNotFoundError, match="absent"):
