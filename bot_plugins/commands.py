@@ -14,23 +14,27 @@ from nonebot.typing import T_State
 
 from gateway.bots import bridge_of
 
-WORDS = {
-    "帮助": "帮助",
-    "菜单": "帮助",
-    "订阅": "订阅",
-    "退订": "退订",
-    "今日一答": "今日一答",
-    "每日一答": "今日一答",
-    "今日问答": "今日一答",
+FORMS = {
+    "帮助": ("帮助", "菜单"),
+    "订阅": ("订阅", "订阅每日一答"),
+    "停订": ("停订", "停订每日一答"),
+    "退订": ("退订",),
+    "今日一答": ("今日一答", "每日一答", "今日问答"),
+    "进度": ("进度", "查进度", "查询进度"),
 }
-BINDING = re.compile(r"绑定[ :]*([0-9A-Za-z-]{4,32})")
+WORDS = {word: form for form, words in FORMS.items() for word in words}
+# With a code or a number to bind, or alone: then the gateway asks for it.
+BINDING = re.compile(r"绑定(?:[ :]*(\+?[0-9A-Za-z][0-9A-Za-z -]{2,30}))?")
+LONGEST = 40
 
 
 def canonical(text: str) -> str | None:
     """The command in its one form; None for everything else."""
+    if len(text) > LONGEST:
+        return None
     plain = unicodedata.normalize("NFKC", text).strip().lstrip("/#").strip()
     if (binding := BINDING.fullmatch(plain)) is not None:
-        return f"绑定 {binding[1]}"
+        return f"绑定 {binding[1] or ''}".strip()
     return WORDS.get(plain)
 
 
