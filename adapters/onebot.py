@@ -123,8 +123,6 @@ CAPABILITIES = Capabilities(
     window=1,
 )
 
-MAX_TEXT_BYTES = 64 * 2**10  # an inquiry beyond it is cut, with a note
-MAX_RAW_BYTES = 2**20
 MAX_NAME_LENGTH = 64
 MAX_IMAGE_NOTES = 9
 
@@ -260,24 +258,22 @@ def event_of(heard: Heard | LineTrouble, self_id: str) -> Event | None:
 
 def message_of(event: MessageEvent, heard: Heard, self_id: str) -> InboundMessage:
     said = clean(text_of(event.original_message, self_id)).strip()
-    text, cut = cut_bytes(said if heard.text is None else heard.text, MAX_TEXT_BYTES)
     group = event.group_id if isinstance(event, GroupMessageEvent) else None
     place = "private" if group is None else "group"
     # Implementations count message ids anew after a restart: the id alone would take
     # another message for a repeat.
     print_ = hashlib.sha256(f"{event.user_id}\n{event.time}\n{said}".encode())
-    notes = ("truncated",) if cut or len(heard.frame) > MAX_RAW_BYTES else ()
     return InboundMessage(
         key=f"msg:{place}:{event.message_id}:{print_.hexdigest()[:12]}",
         sender=Address(AddressKind.QQ, str(event.user_id)),
-        text=text,
-        raw=heard.frame[:MAX_RAW_BYTES],
+        text=said if heard.text is None else heard.text,
+        raw=heard.frame,
         sent_at=instant(event.time),
         provider_id=str(event.message_id),
         conversation=Address(AddressKind.GROUP, str(group)) if group else None,
         display_name=name_of(event),
         answers_to=tuple(quoted(event.original_message)),
-        notes=notes + tuple(image_notes(event.original_message)),
+        notes=tuple(image_notes(event.original_message)),
     )
 
 
@@ -332,7 +328,7 @@ def trouble_of(event: OneBotEvent, frame: bytes, self_id: str) -> ChannelTrouble
     return ChannelTrouble(
         key=f"notice:{code}:{group or ''}:{when}",
         code=code,
-        raw=frame[:MAX_RAW_BYTES],
+        raw=frame,
         address=Address(AddressKind.GROUP, str(group)) if group else None,
     )
 
@@ -358,14 +354,6 @@ def instant(seconds: int) -> datetime | None:
         return datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
         return None
-
-
-def cut_bytes(text: str, limit: int) -> tuple[str, bool]:
-    """Text of at most `limit` UTF-8 bytes, and whether something was cut."""
-    encoded = text.encode()
-    if len(encoded) <= limit:
-        return text, False
-    return encoded[:limit].decode("utf-8", "ignore"), True
 
 
 def build(settings: Settings, context: ChannelContext) -> Adapter:
