@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.errors import MessageError
 from email.message import Message
+from email.policy import Compat32
 from email.utils import getaddresses, parsedate_to_datetime
-from urllib.parse import unquote_to_bytes
 
 from adapters.mail.addresses import Mailbox, message_ids, normalise
 from adapters.mail.bounces import bounced_in_prose, receipts
@@ -68,6 +68,13 @@ class Envelope:
     recipients: tuple[str, ...]
 
 
+class _Verbatim(Compat32):
+    """Header values as they came; the library would replace bare GBK bytes."""
+
+    def header_fetch_parse(self, name: str, value: str) -> str:
+        return value
+
+
 @dataclass(frozen=True, slots=True)
 class _Content:
     text: str
@@ -106,7 +113,7 @@ def unreadable(raw: bytes, envelope: Envelope, mailbox: Mailbox) -> InboundMessa
 
 
 def _read(raw: bytes, envelope: Envelope, mailbox: Mailbox) -> list[Event]:
-    mail = email.message_from_bytes(raw)
+    mail = email.message_from_bytes(raw, policy=_Verbatim())
     fields = _fields(mail)
     trace = [*fields("delivered-to"), *fields("x-original-to")]
     to, token = _addressed((*envelope.recipients, *map(decode_header, trace)), mailbox)
@@ -321,20 +328,18 @@ def _name(part: Message) -> str:
         except (ValueError, TypeError, LookupError):
             continue
         if isinstance(value, tuple):
-            data = _extended(part, header, parameter) or _bytes(value[2])
-            return one_line(decode(data, value[0] or ""))
+            return one_line(decode(_octets(value[2]), value[0] or ""))
         if value:
             return decode_header(_bytes(str(value)))
     return ""
 
 
-def _extended(part: Message, header: str, parameter: str) -> bytes:
-    """The bytes of a lone `filename*=charset'lang'%XX` (RFC 2231); the library reads
-    them as Latin-1 text."""
-    raw = " ".join(value for value in _fields(part)(header))
-    pattern = rf"{parameter}\*=\s{{0,9}}\"?[\w-]{{0,40}}'[\w-]{{0,40}}'([^;\s\"]*)"
-    found = re.search(pattern, raw, re.I)
-    return unquote_to_bytes(found[1]) if found else b""
+def _octets(value: str) -> bytes:
+    """The library reads RFC 2231 octets as Latin-1, whatever charset they name."""
+    try:
+        return value.encode("latin-1")
+    except UnicodeEncodeError:
+        return _bytes(value)
 
 
 def safe_name(name: str, content_type: str, number: int) -> str:

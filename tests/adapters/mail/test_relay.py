@@ -4,7 +4,6 @@ import asyncio
 import email
 import socket
 import ssl
-import subprocess
 from datetime import UTC, datetime, timedelta
 from email.policy import default
 from pathlib import Path
@@ -254,23 +253,6 @@ async def test_an_old_connection_is_not_used_again() -> None:
         await outcome(sender, message(1))
         await sender.close()
     assert sink.connections == 2
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key = folder / "cert.pem", folder / "key.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-            *("-subj", "/CN=localhost", "-addext"),
-            *("subjectAltName=DNS:localhost,IP:127.0.0.1",),
-            *("-keyout", str(key), "-out", str(certificate)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return certificate, key
 
 
 def server_tls(certificate: tuple[Path, Path]) -> ssl.SSLContext:

@@ -1,0 +1,149 @@
+"""The bytes of outgoing mail: headers nobody can add to, bodies everybody can read."""
+
+import email
+from dataclasses import replace
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.policy import default
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapters.mail.addresses import Mailbox
+from adapters.mail.compose import compose
+from gateway.contract import Address, AddressKind, MessageKind, OutboundMessage
+from gateway.errors import PermanentFailure
+
+NOW = datetime(2026, 11, 20, 2, 30, tzinfo=UTC)
+BOX = Mailbox(address="service@centre.example", key=b"k" * 32)
+NAME = "党员服务中心"
+ANSWER = OutboundMessage(
+    id="01JD0ABCDEF",
+    kind=MessageKind.ANSWER,
+    to=Address(AddressKind.EMAIL, "li@member.example"),
+    text="您好，\n请带身份证。\n.\n..\nFrom here on",
+    subject="回复：组织关系转接需要哪些材料，在哪里办理，什么时候可以办理",
+)
+
+
+def raw(message: OutboundMessage, name: str = NAME) -> bytes:
+    return compose(message, BOX, name, NOW)
+
+
+def parsed(message: OutboundMessage, name: str = NAME) -> EmailMessage:
+    return email.message_from_bytes(raw(message, name), policy=default)
+
+
+def test_a_plain_answer() -> None:
+    mail = parsed(ANSWER)
+    assert mail["From"].addresses[0].display_name == NAME
+    assert mail["From"].addresses[0].addr_spec == BOX.address
+    assert mail["To"].addresses[0].addr_spec == "li@member.example"
+    assert mail["Subject"] == ANSWER.subject
+    assert mail["Date"].datetime == NOW
+    assert mail["Message-ID"] == "<lx.01JD0ABCDEF@centre.example>"
+    assert mail["Auto-Submitted"] == "no"
+    assert mail["X-Loop"] == BOX.address
+    assert mail.get_content_type() == "text/plain"
+    assert mail.get_content().splitlines() == ANSWER.text.splitlines()
+    for absent in ("Reply-To", "In-Reply-To", "References", "List-Unsubscribe"):
+        assert mail[absent] is None
+
+
+def test_html_stands_beside_the_plain_text() -> None:
+    mail = parsed(replace(ANSWER, html="<p>请带<b>身份证</b></p>"))
+    assert mail.get_content_type() == "multipart/alternative"
+    plain, html = mail.iter_parts()
+    assert plain.get_content().splitlines() == ANSWER.text.splitlines()
+    assert html.get_content().strip() == "<p>请带<b>身份证</b></p>"
+
+
+def test_threads() -> None:
+    long = "<" + "x" * 150 + "@mail.example>"
+    mail = replace(ANSWER, in_reply_to=long, references=("<a@b.c>", "<d@e.f>"))
+    assert parsed(mail)["In-Reply-To"] == long
+    assert str(parsed(mail)["References"]).split() == ["<a@b.c>", "<d@e.f>", long]
+    assert b"=?" not in raw(replace(mail, subject="x"), "")
+
+
+def test_the_reply_comes_back_to_the_plus_address() -> None:
+    mail = parsed(replace(ANSWER, reply_token="t-1.ab"))
+    assert mail["Reply-To"] == BOX.plus("t-1.ab")
+
+
+def test_one_click_unsubscribe() -> None:
+    url = "https://centre.example/u/abc?x=1"
+    mail = parsed(replace(ANSWER, kind=MessageKind.NOTICE, unsubscribe_url=url))
+    assert mail["List-Unsubscribe"] == f"<{url}>"
+    assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+
+
+@pytest.mark.parametrize("kind", MessageKind)
+def test_machines_say_that_they_are(kind: MessageKind) -> None:
+    automatic = parsed(replace(ANSWER, kind=kind))["Auto-Submitted"]
+    replied = kind in (MessageKind.RECEIPT, MessageKind.SYSTEM)
+    expected = "auto-replied" if replied else "auto-generated"
+    assert automatic == ("no" if kind is MessageKind.ANSWER else expected)
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ({"reply_token": "x\r\nBcc: v@e.example"}, "reply_token_invalid"),
+        ({"reply_token": "a@b"}, "reply_token_invalid"),
+        ({"unsubscribe_url": "https://x/>\r\nBcc: v@e"}, "unsubscribe_url_invalid"),
+        ({"unsubscribe_url": "javascript:alert(1)"}, "unsubscribe_url_invalid"),
+        ({"id": "x@y"}, "message_id_invalid"),
+        ({"id": "x\r\n"}, "message_id_invalid"),
+    ],
+)
+def test_what_can_t_stand_in_a_header_is_refused(
+    changed: dict[str, str], code: str
+) -> None:
+    with pytest.raises(PermanentFailure) as caught:
+        raw(replace(ANSWER, **changed))
+    assert caught.value.code == code
+
+
+HOSTILE = st.text(
+    st.one_of(
+        st.sampled_from('\r\n\x00\u2028\u2029\x85\x0b\x0c:"<>@,; =?\ud800党'),
+        st.characters(),
+    ),
+    max_size=200,
+)
+NAMES = [
+    *("From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "X-Loop"),
+    *("MIME-Version", "Content-Type", "Content-Transfer-Encoding"),
+]
+
+
+@given(HOSTILE, HOSTILE, HOSTILE, HOSTILE)
+def test_no_text_adds_a_header_or_ends_a_mail(
+    subject: str, name: str, reply_to: str, text: str
+) -> None:
+    message = replace(
+        ANSWER, subject=subject, in_reply_to=reply_to, references=(reply_to,), text=text
+    )
+    content = raw(message, name)
+    head = content.partition(b"\r\n\r\n")[0]
+    names = [
+        line.partition(b":")[0] for line in head.split(b"\r\n") if line[:1] != b" "
+    ]
+    allowed = {*NAMES, "Reply-To", "In-Reply-To", "References"}
+    assert {n.decode() for n in names} <= allowed
+    assert len(names) == len(set(names))
+    content.decode("ascii")
+    assert b"\r\n.\r\n" not in content
+    assert content.replace(b"\r\n", b"").count(b"\n") == 0
+    assert b"\r" not in content.replace(b"\r\n", b"")
+    assert all(len(line) <= 998 for line in content.split(b"\r\n"))
+
+
+@pytest.mark.parametrize(
+    "subject", ["=?utf-8?q?spoof?=", "a" * 200, "党" * 200, "x\r\nBcc: v@e.example", ""]
+)
+def test_subjects_arrive_as_they_are(subject: str) -> None:
+    found = parsed(replace(ANSWER, subject=subject))["Subject"] or ""
+    assert found == " ".join(subject.split())
