@@ -130,17 +130,20 @@ class BotBridge:
         self._onebot = onebot
 
     def admit(self, headers: Mapping[str, str]) -> None:
-        """Who may open a reverse connection. Raises 401 without the token of one of our
-        accounts, 403 with it but for another account, 400 for a half connection, 503
-        while nobody stores what the account hears."""
+        """Who may open a reverse connection.
+
+        Raises 401 without the token of one of our accounts, 403 with it but for another
+        account or one that we dial, 400 for half a connection, 503 while nobody stores
+        what the account hears.
+        """
         known = by_token(self.accounts.values(), headers.get("Authorization", ""))
         if not known:
             log.warning("bot.refused", reason="token")
             raise web.HTTPUnauthorized(headers={"WWW-Authenticate": "Bearer"})
         self_id = headers.get("X-Self-ID", "")
-        if self_id not in {account.self_id for account in known}:
+        if self_id not in {a.self_id for a in known if not a.ws_url}:
             log.warning("bot.refused", reason="self_id", channel=known[0].channel)
-            raise web.HTTPForbidden(text="X-Self-ID is not the configured account")
+            raise web.HTTPForbidden(text="X-Self-ID is no account that dials us")
         if headers.get("X-Client-Role", "Universal").lower() != "universal":
             raise web.HTTPBadRequest(text="X-Client-Role has to be Universal")
         if not self._seated[self_id].is_set():

@@ -33,7 +33,6 @@ class Link:
 
     def __init__(self, account: Account, socket: Socket) -> None:
         self.account = account
-        self.gone = asyncio.Event()  # set when everything of this link is cleared away
         self._socket = socket
         self._pending: dict[str, asyncio.Future[dict[str, Any] | None]] = {}
         # A peer may answer over its next connection what was asked over this one.
@@ -113,4 +112,3 @@ class Link:
         for pending in self._pending.values():
             if not pending.done():
                 pending.set_result(None)
-        self.gone.set()

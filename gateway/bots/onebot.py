@@ -12,7 +12,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Protocol, cast
 
-import aiohttp
 import structlog
 from nonebot.adapters import Bot as BaseBot
 from nonebot.adapters.onebot.v11 import Adapter, Bot, Event, MessageEvent
@@ -81,10 +80,6 @@ class OneBot(Adapter):
         self.setup_websocket_server(setup)
         self.on_ready(self._start_dialling)
         self.driver.on_shutdown(self._stop)
-
-    def link(self, self_id: str) -> Link | None:
-        """The account's living connection."""
-        return self._links.get(self_id)
 
     async def _handle_ws(self, websocket: WebSocket) -> None:
         """One reverse connection, admitted by token and self id already."""
@@ -198,7 +193,8 @@ class OneBot(Adapter):
             try:
                 async with self.websocket(request) as socket:
                     await self._serve_dialled(Link(account, cast(Socket, socket)))
-            except (aiohttp.ClientError, OSError) as error:
+            except Exception as error:
+                # Whatever went wrong with one connection, the next is tried.
                 reason = getattr(error, "status", type(error).__name__)
                 log.warning("bot.dial_failed", channel=account.channel, reason=reason)
             await asyncio.sleep(self._redial.total_seconds())

@@ -150,6 +150,14 @@ async def test_forward_dials_and_dials_again() -> None:
         await until(lambda: host.inbox.texts == ["一", "二"])
 
 
+async def test_an_account_that_we_dial_does_not_dial_us() -> None:
+    peer = OneBotPeer()
+    async with peer.served() as url, running(mode="forward", ws_url=url) as host:
+        await until(lambda: host.connected)
+        assert await handshake(host.url, BEARER | SELF) == 403
+        assert host.connected
+
+
 async def test_forward_waits_for_a_peer_that_is_not_up_yet(
     unused_tcp_port: int,
 ) -> None:
