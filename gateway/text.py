@@ -34,7 +34,7 @@ _CODECS = {
     "hz-gb-2312": "hz",
     "big5": "big5hkscs",
     "big5-hkscs": "big5hkscs",
-    "utf-16": "utf-16",
+    "utf-16": "utf-16-be",  # without a mark: RFC 2781, 4.3
     "utf-16be": "utf-16-be",
     "utf-16-be": "utf-16-be",
     "ucs2": "utf-16-be",
@@ -58,7 +58,7 @@ _MARKS = (
 def length(text: str, encoding: TextEncoding) -> int:
     """Length in the unit in which a channel counts: UTF-16 code units or bytes."""
     if encoding is TextEncoding.UCS2:
-        return len(text) + sum(character > "\uffff" for character in text)
+        return len(text.encode("utf-16-le", "surrogatepass")) // 2
     return len(text.encode("utf-8", "replace"))
 
 
@@ -184,15 +184,18 @@ def excerpt(text: str, limit: int) -> str:
 def decode(raw: bytes, declared: str | None = None) -> tuple[str, bool]:
     """Best effort at a provider's bytes: the cleaned text, and whether any were lost.
 
-    A byte order mark counts most, then the declared charset if it fits, then UTF-8,
-    UTF-16 by its zero bytes, GB18030. What fits none is read as declared, with
-    U+FFFD. Never raises.
+    A byte order mark counts most, then the declared charset if it fits, then UTF-16
+    by its zero bytes, UTF-8, GB18030. What fits none is read as declared, with
+    U+FFFD. Declared UTF-16 is believed: its bytes may look like anything. Never
+    raises.
     """
     for mark, codec in _MARKS:
         if raw.startswith(mark):
             return _decode_as(raw[len(mark) :], [codec])
     named = _CODECS.get((declared or "").strip().strip("\"'").lower())
-    return _decode_as(raw, [*filter(None, [named]), "utf-8", *_guesses(raw)])
+    if named and named.startswith("utf-16"):
+        return _decode_as(raw, [named])
+    return _decode_as(raw, [*filter(None, [named]), *_guesses(raw)])
 
 
 def _decode_as(raw: bytes, codecs: list[str]) -> tuple[str, bool]:
@@ -205,7 +208,7 @@ def _decode_as(raw: bytes, codecs: list[str]) -> tuple[str, bool]:
 
 
 def _guesses(raw: bytes) -> list[str]:
-    if b"\0" not in raw:
-        return ["gb18030"]
-    even, odd = raw[0::2].count(0), raw[1::2].count(0)
-    return ["utf-16-be" if even >= odd else "utf-16-le"]
+    zeros = (raw[0::2].count(0), raw[1::2].count(0))
+    if max(zeros) * 4 <= len(raw):
+        return ["utf-8", "gb18030"]
+    return ["utf-16-be" if zeros[0] >= zeros[1] else "utf-16-le", "utf-8", "gb18030"]
