@@ -20,8 +20,11 @@ _LOCAL_PART = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _OPAQUE = re.compile(r"[A-Za-z0-9_.:@-]{1,128}")
 _QQ_NUMBER = re.compile(r"[1-9][0-9]{4,11}")
-# Full-width ASCII (U+FF01 to U+FF5E), as Chinese input methods type it.
-_HALF_WIDTH = {0xFF01 + offset: 0x21 + offset for offset in range(94)} | {0x3000: " "}
+# Full-width ASCII and the ideographic full stop, as Chinese input methods type them.
+_HALF_WIDTH = {0xFF01 + offset: 0x21 + offset for offset in range(94)} | {
+    0x3000: " ",
+    0x3002: ".",
+}
 
 
 class AddressError(ValueError):
@@ -46,7 +49,9 @@ def phone(text: str, region: str = "CN") -> Address:
         ) from error
     _check_length(number)
     if not phonenumbers.is_valid_number(number):
-        raise AddressError("phone.unassigned", "没有这个号段，请核对手机号码")
+        raise AddressError(
+            "phone.unassigned", "没有这样的号码，请核对号段和位数（手机号码应为11位）"
+        )
     if phonenumbers.number_type(number) not in _MOBILE:
         raise AddressError(
             "phone.not_mobile", "这不是手机号码，收不到短信，请改填手机号码"
@@ -56,13 +61,17 @@ def phone(text: str, region: str = "CN") -> Address:
 
 
 def _dial_string(text: str) -> str:
-    plain = unicodedata.normalize("NFKC", text[:100])
-    kept = "".join(c for c in plain if not _separates(c))
+    kept = "".join(c for c in _half_width(text) if not _separates(c))
     if not kept:
         raise AddressError("phone.empty", "没有填写手机号码")
     if not re.fullmatch(r"\+?[0-9]+", kept, re.ASCII):
         raise AddressError("phone.characters", "手机号码里有数字以外的字符，请只填数字")
     return kept
+
+
+def _half_width(text: str) -> str:
+    """NFKC, but nothing for what is too long to be a number of any kind."""
+    return unicodedata.normalize("NFKC", text) if len(text) <= 100 else "…"
 
 
 def _separates(character: str) -> bool:
@@ -130,7 +139,7 @@ def group(text: str) -> Address:
 
 
 def _numbered(kind: AddressKind, text: str, code: str, message: str) -> Address:
-    value = unicodedata.normalize("NFKC", text[:100]).strip()
+    value = _half_width(text).strip()
     if not _QQ_NUMBER.fullmatch(value):
         raise AddressError(f"{code}.number", message)
     return Address(kind, value)
@@ -182,16 +191,17 @@ def mask(address: Address) -> str:
 
 def _mask_phone(number: str) -> str:
     national = number.removeprefix("+86")
-    if len(national) < 9:
-        return "****" + national[-2:]
+    if len(national) < 10:
+        return f"{national[:2]}****{national[-2:]}"
     return f"{national[:3]}****{national[-4:]}"
 
 
 def _mask_middle(value: str) -> str:
-    return f"{value[:2]}***{value[-2:]}" if len(value) >= 5 else "***"
+    shown = min((len(value) - 1) // 4, 2)
+    return f"{value[:shown]}***{value[len(value) - shown :]}"
 
 
 def mask_name(name: str) -> str:
     """张三丰 becomes 张**; beyond three stars the length is not told."""
     name = name.strip()
-    return name[:1] + "*" * min(len(name) - 1, 3) if name else ""
+    return name[:1] + "*" * min(len(name) - 1, 3) if len(name) > 1 else "*" * len(name)
