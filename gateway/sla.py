@@ -12,7 +12,6 @@ from enum import StrEnum
 from itertools import count, pairwise
 from zoneinfo import ZoneInfo
 
-import chinese_calendar
 from chinese_calendar import constants
 
 DAY = timedelta(days=1)
@@ -44,10 +43,11 @@ class Calendar:
 
 
 def _is_official_working_day(day: date) -> bool:
-    try:
-        return bool(chinese_calendar.is_workday(day))
-    except NotImplementedError:  # a year that is not published, or before 2004
-        return day.weekday() < 5
+    # The library's own question searches its tables for the first and last year on
+    # each call. A year without entries answers by weekday, as it should.
+    if day.weekday() < 5:
+        return day not in constants.holidays
+    return day in constants.workdays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
