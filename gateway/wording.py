@@ -131,6 +131,8 @@ def _explain_inside(inside: str) -> tuple[str, str]:
 def _explain_field(name: str, fields: Mapping[str, str]) -> tuple[str, str]:
     if re.search(r"[.(\[]", name):
         return "字段名里不能有点、括号", _MEND
+    if not fields:
+        return "这里没有字段可用", "请删去占位符"
     near = get_close_matches(name[:MAX_FIELD], fields, n=3, cutoff=0.4)
     known = "、".join(near or list(fields)[:8])
     hint = f"是不是要写：{known}" if near else f"可以写：{known}"
