@@ -43,12 +43,12 @@ RSVP = Prompt(
     options=(
         option(
             "yes",
-            "1 Y YES 是 参加 报名 出席 到会 能参加 可以参加 准时参加 按时参加",
+            "1 Y YES 是 参加 报名 出席 到会 去 能参加 可以参加 准时参加 按时参加",
         ),
         option(
             "no",
-            "2 N NO 否 不参加 不报名 不出席 不去 不能参加 无法参加 参加不了 不能到会"
-            " 请假 有事请假 取消 取消报名",
+            "2 N NO 否 不参加 不报名 不出席 不去 去不了 不能参加 无法参加"
+            " 参加不了 不能到会 请假 有事请假 取消 取消报名",
         ),
     ),
 )
@@ -99,8 +99,9 @@ def read_reply(text: str, prompt: Prompt) -> Reading:
     reply = _folded(text)
     if not reply or len(reply) > LONGEST_REPLY or "?" in reply:
         return NoMatch()
-    words = [word for word in _BREAKS.split(reply) if word and word not in _FILLERS]
     meanings = _meanings(prompt)
+    silent = _FILLERS - meanings.keys()
+    words = [word for word in _BREAKS.split(reply) if word and word not in silent]
     readings = [_look_up(word, meanings) for word in words]
     if not readings or not all(readings):
         return NoMatch()
@@ -166,10 +167,12 @@ def choose(text: str, prompts: Sequence[OpenPrompt]) -> Choice | NoMatch | Undec
     text has to fit exactly one prompt.
     """
     reply = _folded(text)
+    start = _BREAKS.match(reply)
+    reply = reply[start.end() :] if start else reply
     for prompt in sorted(prompts, key=lambda prompt: -len(prompt.code)):
         code = fold_width(prompt.code)
         if code and reply.startswith(code):
-            answer = reply.removeprefix(code).lstrip("-+=#")
+            answer = reply.removeprefix(code).lstrip("-+=# ")
             return _decide([(prompt, read_reply(answer, prompt.prompt))])
     return _decide([(prompt, read_reply(text, prompt.prompt)) for prompt in prompts])
 
