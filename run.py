@@ -1,0 +1,297 @@
+"""Assembles and starts everything; the only file that knows every folder.
+
+`python run.py` serves; `python run.py --help` lists the other commands.
+"""
+
+import asyncio
+import dataclasses
+import signal
+import sys
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+import uvloop
+from aiohttp import web
+
+import adapters
+from adapters.sandbox import pages as sandbox_pages
+from broadcasts import daily, schedule
+from broadcasts import pages as broadcast_pages
+from broadcasts.demo import install as install_broadcasts
+from gateway import database, keys, logs, settings, texts
+from gateway.actors import GATEWAY, Role
+from gateway.bots import BotBridge
+from gateway.channels import Channel, ChannelSet, channel
+from gateway.clock import SystemClock
+from gateway.contract import ChannelContext
+from gateway.core import Core
+from gateway.demo.install import install as install_demo
+from gateway.errors import GatewayError, RequestError, SettingsError
+from gateway.inquiries import pages as desk_pages
+from gateway.members import pages as member_pages
+from gateway.runtime import Runtime
+from gateway.settings import Settings
+from gateway.sla import Calendar
+from gateway.staff import tokens
+from gateway.staff.people import first_administrator
+from gateway.tables import Holiday, Organisation
+from gateway.web.app import build_app
+from gateway.web.keys import HEALTH, INBOX
+from gateway.web.routes import add_routes
+
+PLUGINS = ("bot_plugins.intake", "bot_plugins.commands", "bot_plugins.notices")
+CLOSE_SECONDS = 1.0  # how long open requests may take once the process is to stop
+log = structlog.get_logger()
+cli = typer.Typer(
+    help="Lianxin 连心: a messaging gateway for member-service centres.",
+    no_args_is_help=False,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+token_cli = typer.Typer(help="API tokens.", no_args_is_help=True)
+cli.add_typer(token_cli, name="token")
+SettingsFile = Annotated[
+    Path, typer.Option("--settings", help="The settings file.", show_default=True)
+]
+DEFAULT_FILE = Path("settings.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    core: Core
+    bots: BotBridge | None
+    shared: dict[str, object]
+
+
+def assemble(checked: Settings) -> Assembled:
+    """The core with its channels; nothing is opened yet."""
+    data_dir = checked.storage.data_dir
+    clock = SystemClock()
+    secrets = keys.load(data_dir)
+    used = {one.common.adapter for one in checked.channels.values()}
+    bots = BotBridge(clock=clock, plugins=PLUGINS) if "onebot" in used else None
+    shared: dict[str, object] = {}
+
+    def built(one: settings.Channel) -> Channel:
+        context = ChannelContext(
+            name=one.name,
+            clock=clock,
+            timezone=checked.centre.timezone,
+            data_dir=data_dir,
+            public_url=checked.server.public_url.rstrip("/"),
+            secret=secrets.derive,
+            bots=bots,
+            shared=shared,
+        )
+        adapter = adapters.build(one.common.adapter, one.own, context)
+        return channel(one.name, adapter, one.common)
+
+    core = Core(
+        settings=checked,
+        clock=clock,
+        keys=secrets,
+        channels=ChannelSet(built(one) for one in checked.channels.values()),
+        texts=texts.load(),
+        calendar=Calendar(),
+    )
+    return Assembled(core, bots, shared)
+
+
+@asynccontextmanager
+async def opened(core: Core) -> AsyncIterator[None]:
+    """The database, migrated; on SQLite no second process gets in."""
+    url = core.settings.database_url
+    data_dir = core.settings.storage.data_dir
+    guard = database.sole_owner(data_dir) if is_sqlite(url) else nullcontext()
+    with guard:
+        async with database.opened(url):
+            days = await Holiday.all()
+            corrected = {date.fromisoformat(one.day): one.working for one in days}
+            core.calendar = Calendar(overrides=corrected)
+            yield
+
+
+def is_sqlite(url: str) -> bool:
+    return url.startswith("sqlite://")
+
+
+async def first_start(core: Core) -> str | None:
+    """Fill an empty database; the one-time password, or None on later starts."""
+    if await Organisation.exists():
+        return None
+    if not core.settings.storage.demo:
+        return await first_administrator(core)
+    password = await install_demo(core)
+    await install_broadcasts(core)
+    return password
+
+
+def application(assembled: Assembled, runtime: Runtime) -> web.Application:
+    """The one aiohttp application on the one port."""
+    core = assembled.core
+    app = build_app(core)
+    app[INBOX] = runtime.inbox
+    for part in (desk_pages, member_pages, broadcast_pages):
+        add_routes(app, part.ROUTES)
+    if core.settings.sandbox:
+        add_routes(app, sandbox_pages.routes(core, assembled.shared))
+
+    async def parts_alive() -> bool:
+        return runtime.supervisor.healthy
+
+    app[HEALTH]["background"] = parts_alive
+    if assembled.bots is not None:
+        assembled.bots.attach(app)
+    return app
+
+
+async def serve(checked: Settings) -> None:
+    """Run until SIGINT or SIGTERM; then stop within 5 s with nothing lost."""
+    assembled = assemble(checked)
+    core = assembled.core
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    async with opened(core):
+        password = await first_start(core)
+        runtime = Runtime(
+            core,
+            lambda: daily.today(core),
+            alone=is_sqlite(checked.database_url),
+        )
+        runner = web.AppRunner(
+            application(assembled, runtime),
+            access_log=None,
+            shutdown_timeout=CLOSE_SECONDS,
+        )
+        await runtime.start()
+        try:
+            await runner.setup()
+            await web.TCPSite(runner, checked.server.host, checked.server.port).start()
+            with schedule.ticking(core):
+                welcome(checked, password)
+                await stopping.wait()
+        finally:
+            await runner.cleanup()
+            await runtime.stop()
+
+
+def welcome(checked: Settings, password: str | None) -> None:
+    """Where to go now, on standard output."""
+    address = checked.server.public_url
+    lines = [f"连心 Lianxin  {address}"]
+    if checked.sandbox:
+        lines.append(f"沙盒 sandbox  {address}/sandbox  (没有真实短信发出)")
+    if password is not None:
+        lines.append("")
+        lines.append(f"首次登录 first sign-in:  admin / {password}")
+        if checked.storage.demo:
+            lines.append("同一口令也可登录演示账号 (工作人员页面列出全部账号)")
+    lines.append("")
+    lines.append("Ctrl-C 停止 to stop")
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Errors that people can mend are told in words, not as a traceback."""
+    try:
+        yield
+    except SettingsError as error:
+        for fault in error.faults:
+            typer.echo(f"settings: {fault}", err=True)
+        raise typer.Exit(2) from None
+    except GatewayError as error:
+        typer.echo(f"{error.code}: {error.detail}", err=True)
+        raise typer.Exit(1) from None
+    except OSError as error:
+        typer.echo(f"can't start: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def loaded(file: Path) -> Settings:
+    checked = settings.load(file, adapters.settings_models())
+    logs.configure(checked.log)
+    return checked
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work)
+
+
+@cli.callback(invoke_without_command=True)
+def main(context: typer.Context, file: SettingsFile = DEFAULT_FILE) -> None:
+    context.obj = file
+    if context.invoked_subcommand is None:
+        serve_command(context)
+
+
+@cli.command("serve")
+def serve_command(context: typer.Context) -> None:
+    """Start everything in one process on one port (the default)."""
+    with explained():
+        run(serve(loaded(context.obj)))
+
+
+@cli.command("migrate")
+def migrate_command(context: typer.Context) -> None:
+    """Bring the database to this version and stop."""
+
+    async def work() -> None:
+        async with opened(assemble(checked).core):
+            typer.echo("the database is up to date")
+
+    with explained():
+        checked = loaded(context.obj)
+        run(work())
+
+
+@cli.command("check")
+def check_command(context: typer.Context) -> None:
+    """Check the settings and stop."""
+    with explained():
+        checked = loaded(context.obj)
+        names = ", ".join(checked.channels) or "none"
+        typer.echo(f"settings are in order; channels: {names}")
+
+
+@token_cli.command("create")
+def create_token(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="What the token is for.")],
+    role: Annotated[Role, typer.Option(help="What it may do.")] = Role.CLERK,
+    organisation: Annotated[
+        str, typer.Option(help="Code of the organisation whose subtree it sees.")
+    ] = "",
+) -> None:
+    """Make an API token; it is shown once."""
+    with explained():
+        checked = loaded(context.obj)
+        run(_create_token(checked, name, role, organisation))
+
+
+async def _create_token(
+    checked: Settings, name: str, role: Role, organisation: str
+) -> None:
+    core = assemble(checked).core
+    # No lock: a token can be made while the gateway runs.
+    async with database.opened(checked.database_url):
+        wanted = {"code": organisation} if organisation else {"parent_id": None}
+        found = await Organisation.filter(**wanted).order_by("id").first()
+        if found is None:
+            raise RequestError("no_organisation", f"no organisation {organisation!r}")
+        actor = dataclasses.replace(GATEWAY, name="command line")
+        typer.echo(await tokens.create(core, actor, name, role, found.id))
+
+
+if __name__ == "__main__":
+    cli()
