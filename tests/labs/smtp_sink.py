@@ -121,7 +121,10 @@ async def smtp_sink(
     login: tuple[str, str] | None = None,
     port: int = 0,
 ) -> AsyncIterator[Sink]:
-    """A sink on a loopback port, gone when the context is left."""
+    """A sink on a loopback port, gone when the context is left.
+
+    With `login` and without `tls` it takes that login but does not insist on one.
+    """
     sink = Sink()
     loop = asyncio.get_running_loop()
 
@@ -137,6 +140,7 @@ async def smtp_sink(
             loop=loop,
             tls_context=None if implicit else tls,
             auth_required=login is not None and tls is not None,
+            auth_require_tls=tls is not None,
             authenticator=authenticate,
         )
 
