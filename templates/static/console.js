@@ -156,6 +156,10 @@
 
   const stream = () => one("[data-stream]");
   const rows = () => all(".row[data-number]", stream() ?? document);
+  const listQuery = () => {
+    const form = one("[data-filters]");
+    return new URLSearchParams(form ? new FormData(form) : location.search);
+  };
   const openNumber = () => one("[data-matter]")?.dataset.matter ?? "";
   let waiting = new Set();
 
@@ -178,14 +182,14 @@
     waiting.clear();
     showPill();
     stream().scrollTop = 0;
-    window.htmx.ajax("GET", location.pathname.replace(/\/inquiries\/.*/, "/inquiries") + location.search, {
+    window.htmx.ajax("GET", `/inquiries?${listQuery()}`, {
       target: "#stream",
       swap: "innerHTML",
     });
   }
 
   async function fetchRow(number) {
-    const query = new URLSearchParams(location.search);
+    const query = listQuery();
     query.set("selected", openNumber());
     const answer = await fetch(`/inquiries/${encodeURIComponent(number)}/row?${query}`, {
       headers: { "HX-Request": "true" },
@@ -247,6 +251,15 @@
     if (line) line.scrollTop = line.scrollHeight;
   }
 
+  // Back to the list on a small screen: it is still there, scrolled as it was.
+  function backToList(event) {
+    const split = one(".split");
+    if (!split || !rows().length) return;
+    event.preventDefault();
+    split.dataset.view = "list";
+    history.pushState({ htmx: true }, "", `/inquiries?${listQuery()}`);
+  }
+
   function step(by) {
     const list = rows();
     if (!list.length) return;
@@ -285,7 +298,7 @@
   }
 
   async function renewCounts() {
-    const answer = await fetch(`/inquiries/counts${location.search}`);
+    const answer = await fetch(`/inquiries/counts?${listQuery()}`);
     if (!answer.ok) return;
     const holder = document.createElement("template");
     holder.innerHTML = await answer.text();
@@ -363,7 +376,7 @@
     const typing = event.target.closest("input, textarea, select, [contenteditable]");
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && typing?.form) {
       event.preventDefault();
-      typing.form.requestSubmit();
+      if (!one("[data-send]:disabled", typing.form)) typing.form.requestSubmit();
     } else if (event.key === "Escape") leave(event, typing);
     else if (typing || one("dialog[open]") || event.ctrlKey || event.metaKey || event.altKey) return;
     else if (event.key === "?" || keysOn()) press(event);
@@ -397,6 +410,7 @@
       if (!menu.contains(target) || (target.closest("button, a") && !inserted)) menu.open = false;
     }
     if (opener) openDialog(opener.dataset.open);
+    else if (target.closest(".back")) backToList(event);
     else if (target.closest("[data-help]")) openDialog("help");
     else if (target.closest("[data-close]")) target.closest("dialog").close();
     else if (target.closest("[data-new-pill]")) takeNewRows();
@@ -466,13 +480,24 @@
   document.addEventListener("submit", async (event) => {
     const form = event.target;
     const text = event.submitter?.dataset.confirm ?? form.dataset.confirm;
-    if (!text || form.dataset.asked || form.hasAttribute("hx-post")) return;
+    if (form.hasAttribute("hx-post") || form.method !== "post") return;
+    if (!text || form.dataset.asked) {
+      sendOnce(event, form);
+      return;
+    }
     event.preventDefault();
     if (!(await ask(text))) return;
     form.dataset.asked = "yes";
     form.requestSubmit(event.submitter);
     delete form.dataset.asked;
   });
+
+  // A double click sends a form once.
+  function sendOnce(event, form) {
+    if (form.dataset.sent) event.preventDefault();
+    form.dataset.sent = "yes";
+    setTimeout(() => delete form.dataset.sent, 3000);
+  }
 
   document.addEventListener("htmx:confirm", async (event) => {
     const text = event.target.dataset?.confirm;
@@ -492,6 +517,24 @@
     event.detail.isError = false;
   });
 
+  // A live update keeps what somebody has ticked but not yet sent.
+  let ticked = [];
+
+  document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+    ticked = detail.target.matches("[data-live]")
+      ? all("form[id] input:checked", detail.target).map((box) => [box.form.id, box.name, box.value])
+      : [];
+  });
+
+  function tickAgain(root) {
+    for (const [id, name, value] of ticked) {
+      const boxes = all("input", document.getElementById(id) ?? root.cloneNode(false));
+      const box = boxes.find((other) => other.name === name && other.value === value);
+      if (box) box.checked = true;
+    }
+    ticked = [];
+  }
+
   document.addEventListener("htmx:afterRequest", (event) => {
     const form = event.detail.requestConfig?.elt?.closest?.("form[data-draft]");
     if (form && event.detail.successful) drafts.delete(form.dataset.draft);
@@ -505,6 +548,8 @@
       restoreDraft(target);
       openMatter();
     }
+    if (target.id === "stream") markOpenRow();
+    tickAgain(target);
     dress(target);
   });
 
