@@ -6,6 +6,7 @@ from gateway.channels import ChannelSet
 from gateway.clock import Clock
 from gateway.hub import Hub
 from gateway.keys import Keys
+from gateway.metrics import Metrics
 from gateway.settings import Settings
 from gateway.sla import Calendar, WorkingHours
 from gateway.texts import Texts
@@ -24,6 +25,7 @@ class Core:
     calendar: Calendar  # replaced whole when staff correct a day
     hub: Hub = field(default_factory=Hub)
     wakeups: Wakeups = field(default_factory=Wakeups)
+    metrics: Metrics = field(default_factory=Metrics)
     node_id: int = 0
 
     @property
