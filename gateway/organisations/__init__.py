@@ -1,0 +1,1 @@
+"""The tree of organisations: who belongs where, who may see what."""
