@@ -21,6 +21,8 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 import pytest
+from aiohttp import web
+from pytest_aiohttp import AiohttpClient
 from tortoise.backends.base.executor import EXECUTOR_CACHE
 
 from gateway import keys, texts
@@ -30,6 +32,8 @@ from gateway.core import Core
 from gateway.database import opened
 from gateway.settings import Settings, Storage
 from gateway.sla import Calendar
+from gateway.web.app import build_app
+from tests.console import Console
 
 _NUMBERS = count(1)
 
@@ -181,3 +185,15 @@ def core(
         texts=texts.load(),
         calendar=Calendar(),
     )
+
+
+@pytest.fixture
+async def app(core: Core) -> web.Application:
+    """The foundation of the console; add what a test needs before `console`."""
+    return build_app(core)
+
+
+@pytest.fixture
+async def console(app: web.Application, aiohttp_client: AiohttpClient) -> Console:
+    """Browsers on a small county: see tests/console.py."""
+    return await Console.open(app, aiohttp_client)

@@ -1,0 +1,1 @@
+"""Who works here: accounts, sessions, API tokens, roles."""

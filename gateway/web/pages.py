@@ -1,0 +1,205 @@
+"""Rendering of pages: Jinja, languages, and what the frame of every page needs."""
+
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+from urllib.parse import quote, unquote
+
+from aiohttp import web
+from babel.messages.pofile import read_po
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from gateway.actors import Action, Actor, Role
+from gateway.core import Core
+from gateway.staff.sessions import SignedIn
+from gateway.web import access
+from gateway.web.filters import filters
+from gateway.web.keys import CORE, COUNTS, PAGES, ROUTES, SIGNED_IN
+
+ROLE_LABELS = {
+    Role.CLERK: "办事员",
+    Role.DIRECTOR: "主任",
+    Role.APPROVER: "审批人",
+    Role.ADMINISTRATOR: "管理员",
+}
+# Key of a navigation entry, and the page it leads to.
+NAVIGATION = {
+    "inquiries": "/inquiries",
+    "new": "/inquiries/new",
+    "review": "/review",
+    "broadcasts": "/broadcasts",
+    "daily": "/daily",
+    "members": "/members",
+    "organisations": "/organisations",
+    "channels": "/channels",
+    "staff": "/staff",
+    "audit": "/audit",
+    "sandbox": "/sandbox",
+    "account": "/account",
+}
+_TOAST_SECONDS = 60
+
+
+class Pages:
+    """One Jinja environment for each language, and the words of that language."""
+
+    def __init__(self, core: Core) -> None:
+        self._catalogues = {"zh": {}, "en": _catalogue("en")}
+        self._environments = {
+            language: self._environment(core, language) for language in self._catalogues
+        }
+
+    def translate(self, text: str, language: str) -> str:
+        """The staff-facing `text` (Chinese in our sources) in `language`."""
+        return self._catalogues[language].get(text, text)
+
+    def render(self, name: str, language: str, context: Mapping[str, Any]) -> str:
+        template = self._environments[language].get_template(name)
+        return template.render(context)
+
+    def _environment(self, core: Core, language: str) -> Environment:
+        def translate(text: str) -> str:
+            return self.translate(text, language)
+
+        def translate_count(one: str, many: str, n: int) -> str:
+            return translate(one if n == 1 else many)
+
+        environment = Environment(
+            loader=PackageLoader("templates", "pages"),
+            extensions=["jinja2.ext.i18n"],
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.install_gettext_callables(  # type: ignore[attr-defined]
+            translate, translate_count, newstyle=True
+        )
+        timezone = core.settings.centre.timezone
+        environment.filters.update(filters(timezone, core.clock.now, translate))
+        return environment
+
+
+def _catalogue(language: str) -> dict[str, str]:
+    source = files("templates") / "locale" / f"{language}.po"
+    if not source.is_file():
+        return {}
+    with source.open("rb") as file:
+        messages = read_po(file, locale=language)
+    return {
+        str(message.id): str(message.string)
+        for message in messages
+        if message.id and message.string and not message.fuzzy
+    }
+
+
+def text(request: web.Request, words: str, **values: object) -> str:
+    """Staff-facing words that don't stand on a page, in the reader's language."""
+    translated = request.app[PAGES].translate(words, access.language(request))
+    return translated.format(**values) if values else translated
+
+
+async def render(
+    request: web.Request,
+    template: str,
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    **context: Any,
+) -> web.Response:
+    """A page with its frame, or a bare partial (`partials/...`)."""
+    toasts = _toasts(request)
+    frame: dict[str, Any] = {
+        "lang": access.language(request),
+        "csrf": "",
+        "active": "",
+        "sandbox": request.app[CORE].settings.sandbox,
+        "toasts": toasts,
+        "status": status,
+    }
+    signed_in = request.get(SIGNED_IN)
+    if signed_in is not None:
+        frame |= await _frame(request, signed_in, template)
+    body = request.app[PAGES].render(template, frame["lang"], frame | context)
+    response = web.Response(
+        text=body, status=status, content_type="text/html", headers=headers
+    )
+    if toasts:
+        access.drop_cookie(request, response, "toast")
+    return response
+
+
+async def _frame(
+    request: web.Request, signed_in: SignedIn, template: str
+) -> dict[str, Any]:
+    actor = signed_in.actor
+    partial = template.startswith("partials/")
+    return {
+        "csrf": signed_in.csrf,
+        "user": {
+            "name": actor.name,
+            "role_label": role_label(request, actor.role),
+            "centre": signed_in.centre,
+        },
+        "may": _may(request.app, actor),
+        "counts": {} if partial else await counts(request.app, actor),
+    }
+
+
+def role_label(request: web.Request, role: str) -> str:
+    return text(request, ROLE_LABELS[Role(role)])
+
+
+async def counts(app: web.Application, actor: Actor) -> dict[str, int]:
+    """The numbers beside the navigation entries."""
+    numbers = {"inquiries": 0, "review": 0, "approvals": 0}
+    for count in app[COUNTS]:
+        numbers |= await count(actor)
+    return numbers
+
+
+def _may(app: web.Application, actor: Actor) -> set[str]:
+    """The navigation entries whose page is there and open to this role."""
+    needs: dict[str, Action | None] = {
+        route.path: route.action for route in app[ROUTES] if route.method == "GET"
+    }
+    return {
+        key
+        for key, path in NAVIGATION.items()
+        if (action := needs.get(path)) is not None and actor.may(action)
+    }
+
+
+def redirect(
+    request: web.Request, path: str, toast: str = "", tone: str = "good"
+) -> web.StreamResponse:
+    """See other: `path`, which then shows `toast` (translated already)."""
+    response = web.Response(status=303, headers={"Location": path})
+    if request.headers.get("HX-Request") == "true":
+        response = web.Response(headers={"HX-Redirect": path})
+    if toast:
+        value = quote(json.dumps({"text": toast, "tone": tone}, ensure_ascii=False))
+        access.set_cookie(request, response, "toast", value[:3000], _TOAST_SECONDS)
+    return response
+
+
+def toast_header(text: str, tone: str = "good", undo: str = "") -> dict[str, str]:
+    """The header by which an answer to htmx shows a toast."""
+    return {
+        "HX-Trigger": json.dumps(
+            {"toast": {"text": text, "tone": tone, "undo": undo}}, ensure_ascii=True
+        )
+    }
+
+
+def _toasts(request: web.Request) -> list[dict[str, str]]:
+    value = access.cookie(request, "toast")
+    try:
+        found = json.loads(unquote(value)) if value else None
+    except ValueError:
+        return []
+    if not isinstance(found, dict):
+        return []
+    tone = "bad" if found.get("tone") == "bad" else "good"
+    return [{"text": str(found.get("text", ""))[:300], "tone": tone, "undo": ""}]
