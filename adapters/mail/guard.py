@@ -95,6 +95,8 @@ def identity(raw: bytes) -> str:
         if line.lower().startswith(_SAME)
     ]
     digest = hashlib.sha256(b"\n".join(sorted(kept)))
-    body = raw[len(header) :].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    digest.update(body.strip())
+    body = raw[len(header) :].strip()
+    # In pieces, so that a thread doing this lets the event loop run.
+    for start in range(0, len(body), 1 << 20):
+        digest.update(body[start : start + (1 << 20)].translate(None, b"\r"))
     return digest.hexdigest()[:40]

@@ -25,6 +25,7 @@ from gateway.contract import (
     InboundMessage,
 )
 from gateway.errors import StorageUnavailable
+from tests.labs.heartbeat import heartbeat
 
 NOW = datetime(2026, 11, 20, 2, 30, tzinfo=UTC)
 OURS = "service@centre.example"
@@ -345,3 +346,33 @@ async def test_garbage_does_not_stop_the_server(ports: Ports) -> None:
             cut.sendall(b"".join(HELLO) + b"half a ma")
         await asyncio.to_thread(deliver, opened.smtp)
     assert len(opened.messages) == 1
+
+
+STALLS = {
+    "blank lines": b"\r\n" * 10_000_000,
+    "dots": b"..\r\n" * 5_000_000,
+    "one line": b"x" * 20_000_000,
+    "nearly ended": b".\n" * 10_000_000,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STALLS)
+async def test_twenty_megabytes_do_not_hold_up_the_loop(
+    ports: Ports, name: str
+) -> None:
+    data = b"\r\n" + STALLS[name] + b"\r\n.\r\n"
+
+    def pour(port: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+            answers = client.makefile("rb")
+            for piece in (b"", b"HELO x\r\n", *HELLO[1:], data):
+                client.sendall(piece)
+                answer = answers.readline()
+            answers.close()
+            return answer
+
+    async with desk(ports) as opened, heartbeat() as worst:
+        assert (await asyncio.to_thread(pour, opened.smtp)).startswith(b"250")
+    assert len(opened.messages) == 1
+    assert worst[0] < 0.1

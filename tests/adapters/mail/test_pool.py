@@ -3,8 +3,6 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
@@ -12,6 +10,7 @@ from adapters.mail.addresses import Mailbox
 from adapters.mail.parse import UNREADABLE, Envelope
 from adapters.mail.pool import ParserPool
 from gateway.contract import InboundMessage
+from tests.labs.heartbeat import heartbeat
 
 BOX = Mailbox(address="service@centre.example", key=b"k" * 32)
 ENVELOPE = Envelope(sender="li@member.example", recipients=(BOX.address,))
@@ -42,24 +41,6 @@ SLOW = {
     "short lines": b"\n" + b"\n" * 5_000_000,
     "quotes": "\n".join(["", *["在 2026 于2026年 " * 12] * 20_000]).encode(),
 }
-
-
-@asynccontextmanager
-async def heartbeat() -> AsyncIterator[list[float]]:
-    """The longest time the loop stood still, seen by a probe of one millisecond."""
-    worst = [0.0]
-
-    async def probe() -> None:
-        while True:
-            began = time.perf_counter()
-            await asyncio.sleep(0.001)
-            worst[0] = max(worst[0], time.perf_counter() - began)
-
-    task = asyncio.create_task(probe())
-    try:
-        yield worst
-    finally:
-        task.cancel()
 
 
 async def read(pool: ParserPool, raw: bytes) -> InboundMessage:
