@@ -89,6 +89,7 @@ class World:
 
     def __init__(self, folder: Path, clock: Clock) -> None:
         self._clock = clock
+        self.folder = folder
         self._faults_path = folder / "faults.json"
         self.history = History(folder / "ledger.jsonl")
         self._lines = {
@@ -108,6 +109,9 @@ class World:
     def channel(self, medium: Medium) -> str:
         """The name of the channel that a medium stands for; empty: none."""
         return self._lines[medium].channel
+
+    def has_receipts(self, medium: Medium) -> bool:
+        return self._lines[medium].receipts is not None
 
     def faults(self, medium: Medium) -> Faults:
         return self._lines[medium].faults
@@ -424,16 +428,19 @@ def _address(kind: AddressKind, value: str, field: str) -> Address:
     try:
         return parse(kind, value)
     except AddressError as error:
-        raise RequestError(error.code, fields={field: str(error)}) from error
+        raise RequestError(
+            error.code, str(error), fields={field: str(error)}
+        ) from error
 
 
 def _text(text: str) -> str:
     found = clean(text).strip()
     if not found:
-        raise RequestError("text_missing", fields={"text": "请写点什么再发送"})
+        words = "请写点什么再发送"
+        raise RequestError("text_missing", words, fields={"text": words})
     if len(found.encode()) > MAX_TEXT_BYTES:
         words = f"太长，最多 {MAX_TEXT_BYTES // 1024} KB"
-        raise RequestError("text_too_long", fields={"text": words})
+        raise RequestError("text_too_long", words, fields={"text": words})
     return found
 
 
