@@ -78,6 +78,11 @@ class Sender:
         follow.announce(self._core, [a.row for a in admitted])
         return len(admitted) + len(answered)
 
+    async def answers(self) -> None:
+        """Wait until everything in flight has its answer; `step` then settles it."""
+        if self._in_flight:
+            await asyncio.wait(self._in_flight)
+
     async def stop(self, seconds: float) -> None:
         """Send nothing more; wait for answers; what stays silent is unknown."""
         self._stopping = True
