@@ -160,7 +160,8 @@
     const form = one("[data-filters]");
     return new URLSearchParams(form ? new FormData(form) : location.search);
   };
-  const openNumber = () => one("[data-matter]")?.dataset.matter ?? "";
+  const openNumber = () => one("[data-matter]")?.dataset.number ?? "";
+  const openId = () => one("[data-matter]")?.dataset.matter ?? "";
   let waiting = new Set();
 
   function markOpenRow() {
@@ -188,10 +189,10 @@
     });
   }
 
-  async function fetchRow(number) {
+  async function fetchRow(id) {
     const query = listQuery();
     query.set("selected", openNumber());
-    const answer = await fetch(`/inquiries/${encodeURIComponent(number)}/row?${query}`, {
+    const answer = await fetch(`/inquiries/${encodeURIComponent(id)}/row?${query}`, {
       headers: { "HX-Request": "true" },
     });
     if (answer.status !== 200) return null;
@@ -202,24 +203,22 @@
 
   // A known row is renewed where it stands; a new one is put on top if the top is in
   // sight, and announced otherwise. Nothing that somebody is reading moves.
-  async function inquiryChanged(number) {
+  async function inquiryChanged(id) {
     if (stream()) {
-      const old = document.getElementById(`row-${number}`);
-      const atTop = stream().scrollTop < 8;
-      if (old || atTop) await placeRow(number, old);
-      else {
-        waiting.add(number);
-        showPill();
-      }
+      const row = await fetchRow(id);
+      if (row) placeRow(id, row);
     }
-    if (openNumber() === number) await renewMatter(number);
+    if (openId() === id) await renewMatter(id);
   }
 
-  async function placeRow(number, old) {
-    const row = await fetchRow(number);
-    const known = document.getElementById(`row-${number}`) ?? old;
-    if (!row) return;
-    if (known?.isConnected) {
+  function placeRow(id, row) {
+    const known = document.getElementById(row.id);
+    if (!known && stream().scrollTop >= 8) {
+      waiting.add(id);
+      showPill();
+      return;
+    }
+    if (known) {
       const focused = known === document.activeElement;
       known.replaceWith(row);
       if (focused) row.focus({ preventScroll: true });
@@ -232,11 +231,11 @@
     freshenTimes();
   }
 
-  async function renewMatter(number) {
+  async function renewMatter(id) {
     const line = one("[data-timeline]");
     const atEnd = line.scrollHeight - line.scrollTop - line.clientHeight < 40;
     const before = line.scrollTop;
-    await window.htmx.ajax("GET", `/inquiries/${encodeURIComponent(number)}/live`, {
+    await window.htmx.ajax("GET", `/inquiries/${encodeURIComponent(id)}/live`, {
       target: "#timeline",
       swap: "innerHTML",
     });
@@ -312,11 +311,11 @@
   function catchUp() {
     for (const node of all("[data-live]")) soon(node, () => window.htmx.trigger(node, "live"));
     soon("counts", renewCounts);
-    if (openNumber()) renewMatter(openNumber());
+    if (openId()) renewMatter(openId());
     if (stream() && stream().scrollTop < 8) takeNewRows();
   }
 
-  const EVENTS = ["review", "broadcast", "daily", "channel", "sandbox", "member"];
+  const EVENTS = ["review", "broadcast", "daily", "channel", "sandbox"];
 
   function connect() {
     const root = one("[data-events]");
@@ -340,9 +339,13 @@
       soon("counts", renewCounts);
       poke("inquiry", event.data);
     });
-    source.addEventListener("counts", () => soon("counts", renewCounts));
+    source.addEventListener("attention", () => showToast({ text: word("attention"), tone: "bad" }));
+    source.addEventListener("refresh", () => soon("refresh", catchUp));
     for (const name of EVENTS) {
-      source.addEventListener(name, (event) => poke(name, event.data));
+      source.addEventListener(name, (event) => {
+        poke(name, event.data);
+        if (name !== "sandbox") soon("counts", renewCounts);
+      });
     }
   }
 
