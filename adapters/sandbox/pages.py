@@ -108,7 +108,7 @@ class SandboxPage:
         )
 
     async def show_device(self, request: web.Request) -> web.StreamResponse:
-        await enter(request)
+        await enter(request, background=True)
         return await self._device(request, self._named(request))
 
     async def say(self, request: web.Request) -> web.StreamResponse:
@@ -177,7 +177,7 @@ class SandboxPage:
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """For people who have not signed in: only what happens in the sandbox."""
-        await enter(request)
+        await enter(request, background=True)
         hub = request.app[CORE].hub
         async with hub.subscribed() as subscriber, sse_response(request) as response:
             task = asyncio.create_task(_forward(response, subscriber))
@@ -240,7 +240,7 @@ class SandboxPage:
 class Bubble:
     """One message as a person sees it on a screen."""
 
-    id: str
+    id: str  # may be answered by it; else empty
     mine: bool
     name: str
     subject: str
@@ -248,6 +248,11 @@ class Bubble:
     quoted: str
     at: datetime
     note: str
+
+    @property
+    def key(self) -> str:
+        """The id as the page's selectors can bear it."""
+        return "".join(filter(str.isalnum, self.id))
 
 
 def _said(request: web.Request, said: Said, settled: bool) -> Bubble:
@@ -316,15 +321,14 @@ async def _forward(response: EventSourceResponse, subscriber: Subscriber) -> Non
 # Who may come in.
 
 
-async def enter(request: web.Request) -> None:
+async def enter(request: web.Request, *, background: bool = False) -> None:
     """Somebody signed in, or somebody at the very machine where it is tried out.
 
+    `background` requests, which the open page makes by itself, keep no session alive.
     Raises what sends others to sign in, and 403 for a form without its token.
     """
     try:
-        signed_in = await access.by_session(
-            request, background=request.path.endswith("/events")
-        )
+        signed_in = await access.by_session(request, background)
     except web.HTTPException:
         if not is_tried_out_here(request):
             raise
