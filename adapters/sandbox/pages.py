@@ -30,7 +30,7 @@ from gateway.text import segment_count
 from gateway.web import access, forms
 from gateway.web.keys import CORE, SIGNED_IN, STREAMS
 from gateway.web.pages import redirect, render, text
-from gateway.web.routes import Entry, PublicHandler, Route, add_routes
+from gateway.web.routes import Entry, PublicHandler, Route
 
 SHOWN_MESSAGES = 60  # on one device
 MAX_BODY = 256 * 2**10
@@ -44,18 +44,13 @@ PLACEHOLDERS = {
 }
 
 
-def mount(app: web.Application, shared: Mapping[str, object]) -> None:
-    """Add the page, and let it hear of changes. `shared` is what the channels were
+def routes(core: Core, shared: Mapping[str, object]) -> tuple[Route, ...]:
+    """The page, which from now on hears of changes. `shared` is what the channels were
     given; without a sandbox channel there is no page."""
     world = shared.get("sandbox")
     if not isinstance(world, World):
-        return
-    hub = app[CORE].hub
-    world.on_change(lambda medium: hub.publish("sandbox", medium.value))
-    add_routes(app, routes(world))
-
-
-def routes(world: World) -> tuple[Route, ...]:
+        return ()
+    world.on_change(lambda medium: core.hub.publish("sandbox", medium.value))
     page = SandboxPage(world)
     return (
         _route("GET", "/sandbox", page.show),

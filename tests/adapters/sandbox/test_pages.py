@@ -31,6 +31,7 @@ from gateway.settings import ChannelCommon, Server, Settings, Storage
 from gateway.staff import sessions
 from gateway.tables import Organisation, Staff
 from gateway.web.app import build_app
+from gateway.web.routes import add_routes
 from tests.labs.sandbox_lab import Gateway, context
 from tests.labs.sandbox_lab import settings as section
 
@@ -84,7 +85,7 @@ async def client(
     core: Core, world: World, shared: dict[str, object]
 ) -> AsyncIterator[Client]:
     app = build_app(core)
-    pages.mount(app, shared)
+    add_routes(app, pages.routes(core, shared))
     async with TestClient(TestServer(app)) as client:
         yield client
     for one in core.channels:
@@ -169,7 +170,7 @@ async def test_a_newcomer_sees_devices_at_once(client: Client) -> None:
 
 async def test_without_a_sandbox_channel_there_is_no_page(core: Core) -> None:
     app = build_app(core)
-    pages.mount(app, {})
+    add_routes(app, pages.routes(core, {}))
     async with TestClient(TestServer(app)) as client:
         assert (await client.get("/sandbox")).status == 404
     for one in core.channels:
