@@ -1,6 +1,7 @@
 """The mail server over real sockets: what it takes, and when it says 250."""
 
 import asyncio
+import logging
 import smtplib
 import socket
 import ssl
@@ -14,6 +15,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from structlog.testing import capture_logs
 
 from adapters.mail import Settings, build
 from gateway.clock import ManualClock
@@ -148,6 +150,21 @@ async def test_a_repeated_delivery_has_the_same_key(ports: Ports) -> None:
     first, second, third = [m.key for m in opened.messages]
     assert first == second
     assert first != third, "the same Message-ID does not suppress another mail"
+
+
+async def test_no_address_and_no_text_in_the_log(
+    ports: Ports, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG), capture_logs() as logged:
+        async with desk(ports) as opened:
+            opened.down = True
+            with pytest.raises(smtplib.SMTPDataError):
+                await asyncio.to_thread(deliver, opened.smtp)
+            await lines(opened.smtp, b"MAIL FROM:<li@member.example\r\n")
+    shown = caplog.text + str(logged)
+    assert "mail.deferred" in shown
+    for private in ("li@member", "Li Lei", "hello", "hi\n"):
+        assert private not in shown
 
 
 async def test_storage_that_is_down_defers(ports: Ports) -> None:
