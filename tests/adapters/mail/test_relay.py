@@ -2,6 +2,7 @@
 
 import asyncio
 import email
+import re
 import socket
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,8 @@ from aiosmtplib import (
     SMTPResponseException,
     SMTPServerDisconnected,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
 from adapters.mail import Settings, build
@@ -394,3 +397,15 @@ def test_a_password_does_not_cross_the_net_in_the_clear() -> None:
 def test_our_own_address_is_a_plain_one(address: str) -> None:
     with pytest.raises(ValidationError, match="address"):
         Settings(address=address)
+
+
+@given(
+    st.text(st.sampled_from('ab.@+-_"<>()[],;:\\ \r\n\x00\u3002例xn1'), max_size=40)
+    | st.emails()
+)
+def test_an_address_passes_only_as_what_it_is(text: str) -> None:
+    address = normalise(text)
+    if address is not None:
+        assert re.fullmatch(r"[!#-'*+\-/-9=?A-Z^-~.]+@[a-z0-9.-]+", address)
+        assert normalise(address) == address
+        assert address.lower() == text.lower()
