@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from tortoise import Tortoise, connections, fields
 from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.backends.base.executor import EXECUTOR_CACHE
 from tortoise.migrations.executor import MigrationExecutor
 from tortoise.transactions import in_transaction
 
@@ -94,6 +95,8 @@ def _pragmas(url: str) -> str:
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[None]:
     """Connect, migrate, and keep the database open while the context lasts."""
+    # Tortoise keeps statements by connection name, in the dialect of the first engine.
+    EXECUTOR_CACHE.clear()
     await Tortoise.init(config=config(url), _enable_global_fallback=True)
     try:
         await migrate()

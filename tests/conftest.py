@@ -23,7 +23,6 @@ import asyncpg
 import pytest
 from aiohttp import web
 from pytest_aiohttp import AiohttpClient
-from tortoise.backends.base.executor import EXECUTOR_CACHE
 
 from gateway import keys, texts
 from gateway.channels import ChannelSet
@@ -148,8 +147,6 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[None]:
-    # Tortoise keeps statements by connection name, in the dialect of the first engine.
-    EXECUTOR_CACHE.clear()
     async with opened(database_url):
         yield
 
