@@ -99,6 +99,14 @@ async def test_a_text_arrives_and_its_receipt_follows(tmp_path: Path) -> None:
     assert receipt.state is ReceiptState.DELIVERED
 
 
+async def test_a_text_carries_no_subject_and_no_mention(tmp_path: Path) -> None:
+    more = dataclasses.replace(message(1), subject="通知", mention="10001")
+    async with running(tmp_path) as run:
+        await run.adapter.send([more])
+    [shown] = arrived(tmp_path)
+    assert (shown.subject, shown.mention) == ("", "")
+
+
 async def test_it_is_in_the_ledger_before_the_send_is_acknowledged(
     tmp_path: Path,
 ) -> None:
