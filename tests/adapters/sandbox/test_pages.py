@@ -1,6 +1,5 @@
 """The page, over HTTP, with the very channels behind it."""
 
-import json
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
@@ -9,17 +8,19 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import Locator, Page, async_playwright, expect
 
 from adapters import sandbox
 from adapters.sandbox import pages
 from adapters.sandbox.adapter import world_of
+from adapters.sandbox.devices import STRANGER
 from adapters.sandbox.faults import Faults
 from adapters.sandbox.records import Medium
 from adapters.sandbox.world import World
 from gateway.actors import Role
 from gateway.channels import ChannelSet, channel
 from gateway.contract import (
+    AddressKind,
     Event,
     InboundMessage,
     Listens,
@@ -387,24 +388,74 @@ class TestPublished:
         assert not world.faults(Medium.SMS).any
 
 
-@pytest.mark.slow
-async def test_the_page_lives_in_a_browser(client: Client, gateway: Gateway) -> None:
-    url = str(client.make_url("/sandbox"))
+@pytest.fixture
+async def browser_page(client: Client) -> AsyncIterator[Page]:
+    """The page in Chromium; fails the test if a script of it fails."""
+    faults: list[str] = []
     async with async_playwright() as browsers:
         browser = await browsers.chromium.launch(
             executable_path="/usr/bin/chromium", args=["--no-sandbox"]
         )
         page = await browser.new_page()
-        faults: list[str] = []
         page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda said: faults.append(json.dumps(said.text)))
-        await page.goto(url)
-        handset = page.locator("#device-d1")
-        await handset.get_by_label("以党员身份写").fill("怎么交党费")
-        await handset.get_by_label("发送", exact=True).click()
-        said = handset.locator(".say")
-        await expect(said).to_have_text(["怎么交党费", f"{SIGNATURE}收到：怎么交党费"])
-        await expect(handset.get_by_text("已回执")).to_be_visible()
-        await expect(handset.get_by_label("以党员身份写")).to_have_value("")
+        page.on("console", lambda said: faults.append(said.text))
+        await page.goto(str(client.make_url("/sandbox")))
+        yield page
         await browser.close()
     assert faults == []
+
+
+def device_with(page: Page, inner: str) -> Locator:
+    return page.locator("section.phone", has=page.locator(inner))
+
+
+@pytest.mark.slow
+async def test_an_answer_appears_without_a_reload(
+    gateway: Gateway, browser_page: Page
+) -> None:
+    handset = browser_page.locator("#device-d1")
+    await handset.get_by_label("以党员身份写").fill("怎么交党费")
+    await handset.get_by_label("发送", exact=True).click()
+    await expect(handset.locator(".say")).to_have_text(
+        ["怎么交党费", f"{SIGNATURE}收到：怎么交党费"]
+    )
+    await expect(handset.get_by_text("已回执")).to_be_visible()
+    await expect(handset.get_by_label("以党员身份写")).to_have_value("")
+
+
+@pytest.mark.slow
+async def test_a_chosen_reply_stays_chosen_while_mail_comes_in(
+    gateway: Gateway, world: World, browser_page: Page
+) -> None:
+    mailbox = device_with(browser_page, "textarea")
+    await mailbox.get_by_label("标题").fill("转接")
+    await mailbox.get_by_label("正文").fill("怎么转组织关系")
+    await mailbox.get_by_label("发送", exact=True).click()
+    reply = mailbox.get_by_label("回复这封").first
+    await reply.check()
+    address = STRANGER.addresses[AddressKind.EMAIL]
+    world.write(Medium.EMAIL, address, "还有一件事")
+    await expect(mailbox.locator(".say")).to_have_count(4)
+    await expect(reply).to_be_checked()
+    await mailbox.get_by_label("正文").fill("谢谢")
+    await mailbox.get_by_label("发送", exact=True).click()
+    await expect(mailbox.get_by_text("回复：已收到")).to_be_visible()
+    await expect(reply).not_to_be_checked()
+
+
+@pytest.mark.slow
+async def test_a_switch_works_as_soon_as_it_is_moved(
+    gateway: Gateway, world: World, browser_page: Page
+) -> None:
+    row = browser_page.locator("#faults-sms")
+    async with browser_page.expect_response("**/sandbox/faults") as answer:
+        await row.get_by_label("拒收").select_option("1")
+    assert (await answer.value).status == 204
+    assert world.faults(Medium.SMS) == Faults(refuse_every=1)
+
+
+@pytest.mark.slow
+async def test_the_page_fits_a_phone(browser_page: Page) -> None:
+    await browser_page.set_viewport_size({"width": 390, "height": 844})
+    width = "document.documentElement.scrollWidth"
+    assert await browser_page.evaluate(width) <= 390
