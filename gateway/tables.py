@@ -122,6 +122,8 @@ class Member(Model):
     updated_at = InstantField(null=True)
 
     organisation_id: int
+    addresses: fields.ReverseRelation["AddressRow"]
+    tags: fields.ReverseRelation["MemberTag"]
 
     class Meta:
         table = "members"
@@ -373,7 +375,7 @@ class Outbound(Model):
     id = fields.BigIntField(primary_key=True)
     message_kind = fields.CharField(16)
     priority = fields.IntField()  # smaller leaves first
-    dedupe_key = fields.CharField(120, null=True, unique=True)
+    dedupe_key = fields.CharField(320, null=True, unique=True)
     broadcast_id = fields.BigIntField(null=True)
     inquiry_id = fields.BigIntField(null=True, db_index=True)
     inbound_id = fields.BigIntField(null=True)

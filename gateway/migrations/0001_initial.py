@@ -293,7 +293,7 @@ class Migration(migrations.Migration):
                 ('id', fields.BigIntField(generated=True, primary_key=True, unique=True, db_index=True)),
                 ('message_kind', fields.CharField(max_length=16)),
                 ('priority', fields.IntField()),
-                ('dedupe_key', fields.CharField(null=True, unique=True, max_length=120)),
+                ('dedupe_key', fields.CharField(null=True, unique=True, max_length=320)),
                 ('broadcast_id', fields.BigIntField(null=True)),
                 ('inquiry_id', fields.BigIntField(null=True, db_index=True)),
                 ('inbound_id', fields.BigIntField(null=True)),
