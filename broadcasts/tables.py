@@ -29,11 +29,16 @@ class Broadcast(Model):
     revision = fields.IntField(default=1)
     created_by = fields.CharField(80)
     created_by_id = fields.IntField(null=True)
+    edited_by = fields.CharField(80, default="")
+    edited_by_id = fields.IntField(null=True)
+    submitted_by = fields.CharField(80, default="")
     submitted_by_id = fields.IntField(null=True)
     approved_by = fields.CharField(80, default="")
     approved_by_id = fields.IntField(null=True)
     approved_at = InstantField(null=True)
     approved_hash = fields.CharField(64, default="")
+    approved_people = fields.IntField(default=0)  # size of the audience at approval
+    exclude_bad = fields.BooleanField(default=False)  # start without unsayable rows
     content_id = fields.BigIntField(null=True)
     entry_id = fields.BigIntField(null=True)
     planned = fields.IntField(default=0)
