@@ -1,0 +1,386 @@
+"""What became of a broadcast's recipients: counts, list, answers, attendance."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from io import BytesIO
+from typing import Any
+
+import xlsxwriter
+
+from broadcasts.notices import announce, find
+from broadcasts.tables import Attendance, Broadcast
+from gateway import audit
+from gateway import database as db
+from gateway.actors import Action, Actor
+from gateway.addresses import mask
+from gateway.contract import Address, AddressKind
+from gateway.core import Core
+from gateway.database import from_micros, to_micros
+from gateway.errors import RequestError
+from gateway.outbox import journal
+from gateway.status import Bucket, OutboundState, count_as
+
+BUCKET_LABELS: Mapping[Bucket, str] = {
+    Bucket.DELIVERED: "已送达",
+    Bucket.ACCEPTED: "渠道已接收",
+    Bucket.WAITING: "待发送",
+    Bucket.REFUSED: "被拒绝",
+    Bucket.UNKNOWN: "结果不明",
+    Bucket.SUPPRESSED: "不予发送",
+    Bucket.EXPIRED: "已过时",
+    Bucket.CANCELLED: "已取消",
+}
+REASONS: Mapping[str, str] = {
+    "opted_out": "已退订",
+    "unsubscribed": "已停订",
+    "expired": "过了有效时间",
+    "no_channel": "没有可用的渠道",
+    "too_long": "正文太长",
+    "value_missing": "缺少资料",
+    "bad_text": "正文发不出",
+    "template_only": "渠道没有批准的模板",
+    "quiet_hours": "夜间不发，早上再发",
+    "rerouted": "改用了另一个渠道",
+    "process_ended": "发送时程序中断",
+    "cancelled": "通知已取消",
+    "no_outcome": "渠道没有答复",
+    "stopped": "发送时程序停止",
+    "adapter_error": "渠道程序出错",
+}
+LEFT_OUT: Mapping[str, str] = {
+    "no_address": "没有登记联系方式",
+    "unverified": "联系方式没有核实",
+    "no_channel": "没有可用的渠道",
+    "unknown_address": "名单里认不出的号码或编号",
+}
+ANSWERS: Mapping[str, str] = {"yes": "参加", "no": "不参加", "": "未回复"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    yes: int
+    no: int
+    silent: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """`counts` has every bucket; together they are `broadcast.planned`."""
+
+    broadcast: Broadcast
+    counts: Mapping[Bucket, int]
+    answers: Answers | None
+
+    @property
+    def open_questions(self) -> int:
+        """Messages of which nobody can say whether they arrived."""
+        return self.counts[Bucket.UNKNOWN]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipient:
+    id: int  # of the row in the outbox
+    member_id: int | None
+    name: str
+    organisation: str
+    channel: str
+    kind: str
+    to: str  # masked
+    state: str
+    reason: str  # code
+    detail: str
+    changed_at: datetime
+    answer: str  # yes, no; empty: none yet
+    attended: bool
+
+    @property
+    def reason_text(self) -> str:
+        return REASONS.get(self.reason, self.reason)
+
+
+async def counts(broadcast_id: int) -> Mapping[Bucket, int]:
+    found = dict.fromkeys(Bucket, 0)
+    for state, number in (await journal.counts(broadcast_id)).items():
+        found[count_as(OutboundState(state))] += number
+    return found
+
+
+async def answers(broadcast_id: int) -> Answers:
+    found = await db.rows(
+        "SELECT answer, COUNT(*) AS n FROM prompts WHERE broadcast_id = ? "
+        "AND prompt = 'rsvp' GROUP BY answer",
+        broadcast_id,
+    )
+    by_answer = {row["answer"]: int(row["n"]) for row in found}
+    return Answers(
+        by_answer.get("yes", 0), by_answer.get("no", 0), by_answer.get("", 0)
+    )
+
+
+async def overview(actor: Actor, id: int) -> Overview:
+    """The broadcast with its numbers. Raises NotFound."""
+    actor.require(Action.READ)
+    broadcast = await find(actor, id)
+    return Overview(
+        broadcast=broadcast,
+        counts=await counts(id),
+        answers=await answers(id) if broadcast.rsvp else None,
+    )
+
+
+def states_of(filter: str) -> tuple[str, ...]:
+    """The states that a bucket or a state means; none for an empty filter."""
+    if filter in set(Bucket):
+        return tuple(s.value for s in OutboundState if count_as(s) == filter)
+    if filter in set(OutboundState):
+        return (filter,)
+    if filter:
+        fault = f"没有这种状态，可以写：{'、'.join(Bucket)}"
+        raise RequestError("state", fault, status=422, fields={"state": fault})
+    return ()
+
+
+def _matching(broadcast_id: int, state: str, q: str) -> tuple[str, list[Any]]:
+    states = states_of(state)
+    sql = (
+        "FROM outbox o LEFT JOIN members m ON m.id = o.member_id "
+        "LEFT JOIN organisations g ON g.id = m.organisation_id "
+        "WHERE o.broadcast_id = ?"
+    )
+    values: list[Any] = [broadcast_id]
+    if states:
+        sql += f" AND o.state IN ({db.marks(len(states))})"
+        values += states
+    if q:
+        pattern = q.translate({ord(c): f"!{c}" for c in "!%_"})
+        sql += " AND (m.name LIKE ? ESCAPE '!' OR g.name LIKE ? ESCAPE '!')"
+        values += [f"%{pattern}%"] * 2
+    return sql, values
+
+
+async def total(actor: Actor, id: int, *, state: str = "", q: str = "") -> int:
+    await find(actor, id)
+    sql, values = _matching(id, state, q)
+    return int((await db.rows(f"SELECT COUNT(*) AS n {sql}", *values))[0]["n"])
+
+
+async def recipients(
+    actor: Actor,
+    id: int,
+    *,
+    state: str = "",
+    q: str = "",
+    after: int = 0,
+    offset: int = 0,
+    limit: int = 50,
+) -> list[Recipient]:
+    """In the order of their ids: from `after` (a cursor) or from `offset` (a page).
+
+    `state` is a bucket or a state, `q` part of a name or of an organisation's.
+    """
+    actor.require(Action.READ)
+    await find(actor, id)
+    return await _recipients(id, state, q, after, offset, limit)
+
+
+async def _recipients(
+    id: int, state: str, q: str, after: int, offset: int, limit: int
+) -> list[Recipient]:
+    sql, values = _matching(id, state, q)
+    found = await db.rows(
+        "SELECT o.id, o.member_id, o.channel, o.kind, o.value, o.state, o.reason, "
+        f"o.detail, o.changed_at, m.name, g.name AS organisation {sql} AND o.id > ? "
+        f"ORDER BY o.id LIMIT {int(limit)} OFFSET {int(offset)}",
+        *values,
+        after,
+    )
+    said = await _answers_of(id, [row["member_id"] for row in found])
+    came = await _attended(id, [row["member_id"] for row in found])
+    return [
+        Recipient(
+            id=row["id"],
+            member_id=row["member_id"],
+            name=row["name"] or "",
+            organisation=row["organisation"] or "",
+            channel=row["channel"],
+            kind=row["kind"],
+            to=mask(Address(AddressKind(row["kind"]), row["value"])),
+            state=row["state"],
+            reason=row["reason"],
+            detail=row["detail"],
+            changed_at=from_micros(row["changed_at"]),
+            answer=said.get(row["member_id"], ""),
+            attended=row["member_id"] in came,
+        )
+        for row in found
+    ]
+
+
+async def _answers_of(id: int, members: Iterable[int | None]) -> Mapping[int, str]:
+    """By member: a message that changed its channel keeps its answer."""
+    wanted = [member for member in members if member is not None]
+    found = await db.rows(
+        "SELECT member_id, answer FROM prompts WHERE broadcast_id = ? AND prompt = "
+        f"'rsvp' AND member_id IN ({db.marks(len(wanted)) or 'NULL'})",
+        id,
+        *wanted,
+    )
+    return {row["member_id"]: row["answer"] for row in found}
+
+
+async def _attended(id: int, members: Iterable[int | None]) -> set[int]:
+    wanted = [member for member in members if member is not None]
+    found: Any = await Attendance.filter(
+        broadcast_id=id, member_id__in=wanted
+    ).values_list("member_id", flat=True)
+    return set(found)
+
+
+def attendance_open(broadcast: Broadcast, now: datetime) -> bool:
+    """Who came can be noted from the beginning of the activity on."""
+    if broadcast.kind != "notice" or broadcast.started_at is None:
+        return False
+    return broadcast.event_at is None or broadcast.event_at <= now
+
+
+async def record_attendance(
+    core: Core, actor: Actor, id: int, shown: Sequence[int], attended: Sequence[int]
+) -> int:
+    """Of the recipients `shown` (row ids) exactly `attended` took part; how many."""
+    actor.require(Action.BROADCAST)
+    broadcast = await find(actor, id)
+    _refuse_early(core, broadcast)
+    rows = [r for r in await _members_of(id, shown) if r["member_id"] is not None]
+    came = {row["member_id"] for row in rows if row["id"] in set(attended)}
+    stayed = {row["member_id"] for row in rows} - came
+    async with db.transaction():
+        await Attendance.filter(broadcast_id=id, member_id__in=list(stayed)).delete()
+        await _note(core, actor, id, sorted(came))
+    core.hub.publish("broadcast", id)
+    return len(came)
+
+
+async def record_all_who_said_yes(core: Core, actor: Actor, id: int) -> int:
+    """Note everybody who said yes as present, beside those noted before."""
+    actor.require(Action.BROADCAST)
+    broadcast = await find(actor, id)
+    _refuse_early(core, broadcast)
+    found = await db.rows(
+        "SELECT DISTINCT member_id FROM prompts WHERE broadcast_id = ? "
+        "AND prompt = 'rsvp' AND answer = 'yes' AND member_id IS NOT NULL",
+        id,
+    )
+    async with db.transaction():
+        await _note(core, actor, id, [row["member_id"] for row in found])
+    await announce(core, broadcast)
+    return len(found)
+
+
+def _refuse_early(core: Core, broadcast: Broadcast) -> None:
+    if not attendance_open(broadcast, core.clock.now()):
+        raise RequestError("too_early", "活动开始以后才能登记到场", status=409)
+
+
+async def _members_of(id: int, ids: Sequence[int]) -> list[dict[str, Any]]:
+    ids = list(ids)[:2000]
+    return await db.rows(
+        "SELECT id, member_id FROM outbox WHERE broadcast_id = ? "
+        f"AND id IN ({db.marks(len(ids)) or 'NULL'})",
+        id,
+        *ids,
+    )
+
+
+async def _note(core: Core, actor: Actor, id: int, members: Sequence[int]) -> None:
+    at = to_micros(core.clock.now())
+    await db.execute_many(
+        "INSERT INTO attendance (broadcast_id, member_id, at, staff_id) "
+        "VALUES (?, ?, ?, ?) ON CONFLICT (broadcast_id, member_id) DO NOTHING",
+        [(id, member, at, actor.staff_id) for member in members],
+    )
+    await audit.record(
+        core.clock,
+        actor,
+        "broadcast.attendance",
+        f"broadcast:{id}",
+        members=len(members),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TookPart:
+    """One line of a member's history: invited, answered, came or not."""
+
+    broadcast_id: int
+    title: str
+    event_at: datetime | None
+    answer: str
+    attended: bool
+
+
+async def taken_part(member_id: int, limit: int = 50) -> list[TookPart]:
+    """A member's activities, the newest first (B8)."""
+    found = await db.rows(
+        "SELECT b.id, b.title, b.event_at, COALESCE((SELECT MAX(p.answer) "
+        "FROM prompts p WHERE p.broadcast_id = b.id AND p.member_id = o.member_id), '')"
+        " AS answer, EXISTS (SELECT 1 FROM attendance a WHERE a.broadcast_id = b.id "
+        "AND a.member_id = o.member_id) AS attended "
+        "FROM outbox o JOIN broadcasts b ON b.id = o.broadcast_id "
+        "WHERE o.member_id = ? AND b.kind = 'notice' ORDER BY b.id DESC "
+        f"LIMIT {int(limit)}",
+        member_id,
+    )
+    return [
+        TookPart(
+            broadcast_id=row["id"],
+            title=row["title"],
+            event_at=None if row["event_at"] is None else from_micros(row["event_at"]),
+            answer=row["answer"],
+            attended=bool(row["attended"]),
+        )
+        for row in found
+    ]
+
+
+_HEADINGS = ("姓名", "组织", "渠道", "地址", "状态", "原因", "回复", "到场", "更新时间")
+
+
+async def export(core: Core, actor: Actor, id: int) -> bytes:
+    """All recipients as a workbook (xlsx). What was typed is never a formula."""
+    actor.require(Action.READ)
+    broadcast = await find(actor, id)
+    timezone = core.settings.centre.timezone
+    file = BytesIO()
+    options = {
+        "in_memory": True,
+        "strings_to_formulas": False,
+        "strings_to_urls": False,
+    }
+    with xlsxwriter.Workbook(file, options) as book:
+        sheet = book.add_worksheet("名单")
+        sheet.write_row(0, 0, _HEADINGS, book.add_format({"bold": True}))
+        sheet.freeze_panes(1, 0)
+        sheet.set_column(0, len(_HEADINGS) - 1, 16)
+        line = after = 0
+        while chunk := await _recipients(id, "", "", after, 0, 500):
+            for one in chunk:
+                line += 1
+                at = one.changed_at.astimezone(timezone).strftime("%Y-%m-%d %H:%M")
+                sheet.write_row(line, 0, [*_cells(core, broadcast, one), at])
+            after = chunk[-1].id
+    return file.getvalue()
+
+
+def _cells(core: Core, broadcast: Broadcast, one: Recipient) -> list[str]:
+    channel = core.channels.get(one.channel)
+    return [
+        one.name,
+        one.organisation,
+        channel.label if channel else one.channel,
+        one.to,
+        BUCKET_LABELS[count_as(OutboundState(one.state))],
+        one.reason_text,
+        ANSWERS.get(one.answer, one.answer) if broadcast.rsvp else "",
+        "是" if one.attended else "",
+    ]

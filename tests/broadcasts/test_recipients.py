@@ -1,0 +1,129 @@
+"""Answers, attendance, the list and its export."""
+
+from datetime import timedelta
+from io import BytesIO
+
+import pytest
+from python_calamine import load_workbook
+
+from broadcasts import recipients, running
+from gateway import questions
+from gateway.clock import ManualClock
+from gateway.contract import Address, AddressKind
+from gateway.core import Core
+from gateway.errors import RequestError
+from gateway.prompts import Choice, choose
+from gateway.tables import PromptRow
+from tests.broadcasts.county import County, phone
+from tests.labs.recorder import drain
+
+
+async def answer(core: Core, number: int, text: str) -> None:
+    """As the router does it: the open questions of the address, then the reading."""
+    address = Address(AddressKind.PHONE, phone(number))
+    found = choose(text, await questions.open_at(core, [address]))
+    assert isinstance(found, Choice)
+    row = await PromptRow.get(id=found.prompt.id)
+    await questions.answered(core, row, found.value, 1)
+
+
+async def test_answers_are_counted_and_may_change(core: Core, county: County) -> None:
+    await county.crowd(5)
+    broadcast = await county.approved()
+    await running.start(core, county.clerk, broadcast.id)
+    await answer(core, 0, "参加")
+    await answer(core, 1, "1")
+    await answer(core, 2, "请假")
+    assert await recipients.answers(broadcast.id) == recipients.Answers(2, 1, 2)
+    await answer(core, 1, "有事请假")
+    assert await recipients.answers(broadcast.id) == recipients.Answers(1, 2, 2)
+    row = await PromptRow.filter(broadcast_id=broadcast.id).first()
+    assert row is not None
+    assert (row.data, row.code) == ({"title": "主题党日"}, f"AA{1 + broadcast.id}")
+
+
+async def test_two_notices_are_told_apart_by_code(core: Core, county: County) -> None:
+    await county.crowd(1)
+    first, second = await county.approved(), await county.approved(title="另一场")
+    await running.start(core, county.clerk, first.id)
+    await running.start(core, county.clerk, second.id)
+    code = (await PromptRow.get(broadcast_id=second.id)).code
+    await answer(core, 0, f"{code} 1")
+    assert (await recipients.answers(second.id)).yes == 1
+    assert (await recipients.answers(first.id)).yes == 0
+
+
+async def test_answers_close_when_the_activity_begins(
+    core: Core, county: County, clock: ManualClock
+) -> None:
+    await county.crowd(1)
+    broadcast = await county.approved()
+    await running.start(core, county.clerk, broadcast.id)
+    clock.advance(timedelta(days=3))
+    address = Address(AddressKind.PHONE, phone(0))
+    assert await questions.open_at(core, [address]) == []
+
+
+async def test_attendance_is_ticked_and_stands_in_the_history(
+    core: Core, county: County, clock: ManualClock
+) -> None:
+    await county.crowd(4)
+    broadcast = await county.approved()
+    await running.start(core, county.clerk, broadcast.id)
+    await drain(core)
+    await answer(core, 0, "参加")
+    with pytest.raises(RequestError) as refused:
+        await recipients.record_attendance(core, county.clerk, broadcast.id, [], [])
+    assert refused.value.code == "too_early"
+    clock.advance(timedelta(days=3, hours=1))
+    assert (
+        await recipients.record_all_who_said_yes(core, county.clerk, broadcast.id) == 1
+    )
+    rows = await recipients.recipients(county.clerk, broadcast.id)
+    shown = [row.id for row in rows]
+    assert [row.attended for row in rows] == [True, False, False, False]
+    foreign = [*shown[1:3], 999_999]
+    came = await recipients.record_attendance(
+        core, county.clerk, broadcast.id, shown[:3], foreign
+    )
+    assert came == 2
+    rows = await recipients.recipients(county.clerk, broadcast.id)
+    assert [row.attended for row in rows] == [False, True, True, False]
+    member = county.members[1].id
+    [line] = await recipients.taken_part(member)
+    assert (line.title, line.answer, line.attended) == ("主题党日", "", True)
+
+
+async def test_the_list_is_filtered_and_paged(core: Core, county: County) -> None:
+    await county.crowd(7)
+    await county.member("百分%号", ("phone", phone(90)))
+    broadcast = await county.approved()
+    await running.start(core, county.clerk, broadcast.id)
+    seen, after = [], 0
+    while page := await recipients.recipients(
+        county.clerk, broadcast.id, after=after, limit=3
+    ):
+        seen += [row.name for row in page]
+        after = page[-1].id
+    assert len(seen) == len(set(seen)) == 8
+    rows = await recipients.recipients(county.clerk, broadcast.id, q="%")
+    assert [(row.name, row.to) for row in rows] == [("百分%号", "138****0090")]
+    assert await recipients.total(county.clerk, broadcast.id, state="waiting") == 8
+    assert await recipients.total(county.clerk, broadcast.id, state="dead") == 0
+    with pytest.raises(RequestError) as refused:
+        await recipients.total(county.clerk, broadcast.id, state="nonsense")
+    assert refused.value.status == 422
+
+
+async def test_the_export_holds_text_never_formulas(core: Core, county: County) -> None:
+    await county.member("=1+1", ("phone", phone(1)))
+    broadcast = await county.approved()
+    await running.start(core, county.clerk, broadcast.id)
+    await drain(core)
+    book = load_workbook(
+        BytesIO(await recipients.export(core, county.clerk, broadcast.id))
+    )
+    rows = book.get_sheet_by_index(0).to_python()
+    assert rows[0][0] == "姓名"
+    assert rows[1][:5] == ["=1+1", "柳汀支部", "sms", "138****0001", "渠道已接收"]
+    assert rows[1][6] == "未回复"
