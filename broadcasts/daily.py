@@ -1,0 +1,399 @@
+"""The daily Q&A: a queue of checked entries, one pushed a day to who wished for it.
+
+The row of the instant and the work are one transaction: a restart or a second process
+finds the instant taken (F-1). What was slept over waits for a person.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import structlog
+
+from broadcasts import content, plan
+from broadcasts.audience import Subscribers
+from broadcasts.notices import announce
+from broadcasts.plan import Freeze, Plan
+from broadcasts.tables import Broadcast, DailyItem, Instant
+from gateway import audit
+from gateway import database as db
+from gateway.actors import Action, Actor
+from gateway.contract import AddressKind, MessageKind
+from gateway.core import Core
+from gateway.database import to_micros
+from gateway.errors import NotFound, RequestError
+from gateway.outbox.enqueue import PRIORITY
+from gateway.status import BroadcastState
+from gateway.tables import Content, Entry, Organisation
+from gateway.text import excerpt
+
+log = structlog.get_logger()
+
+SCHEDULE = "daily"
+# Results of an instant for which a person may still push.
+MISSED = frozenset({"missed", "empty", "unchecked", "nobody"})
+_SHORT_ANSWER = 60  # characters, where the whole one is too long for a channel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """An entry in the queue, at its place."""
+
+    id: int
+    entry_id: int
+    question: str
+    answer: str
+    basis: str
+    matter: str
+    sample: bool  # not checked by the centre yet: is not pushed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    broadcast_id: int
+    day: str
+    question: str
+    planned: int
+    delivered: int
+
+
+def instant_on(core: Core, day: date) -> datetime:
+    zone = core.settings.centre.timezone
+    return datetime.combine(day, core.settings.daily.at, zone)
+
+
+def local_day(core: Core) -> date:
+    return core.clock.now().astimezone(core.settings.centre.timezone).date()
+
+
+def next_instant(core: Core) -> datetime:
+    """When the next push is due, local."""
+    at = instant_on(core, local_day(core))
+    if at > core.clock.now():
+        return at
+    return instant_on(core, local_day(core) + timedelta(days=1))
+
+
+async def queue() -> list[Item]:
+    """What waits, in order; entries that were switched off are passed over."""
+    found = await db.rows(
+        "SELECT d.id, d.entry_id, e.question, e.answer, e.basis, e.matter, e.sample "
+        "FROM daily_items d JOIN entries e ON e.id = d.entry_id "
+        "WHERE d.state = 'queued' AND e.active ORDER BY d.position, d.id"
+    )
+    return [Item(**{**row, "sample": bool(row["sample"])}) for row in found]
+
+
+async def next_item() -> Item | None:
+    """The first checked entry of the queue."""
+    return next((item for item in await queue() if not item.sample), None)
+
+
+async def today(core: Core) -> tuple[str, str, str] | None:
+    """Question, answer and basis for who asks for today's: what was pushed today,
+    else what comes next, else what was pushed last."""
+    day = local_day(core).isoformat()
+    last = await DailyItem.filter(state="pushed").order_by("-pushed_on", "-id").first()
+    entry = None
+    if last is not None and last.pushed_on == day:
+        entry = await Entry.get_or_none(id=last.entry_id)
+    if entry is None and (item := await next_item()) is not None:
+        return item.question, item.answer, item.basis
+    if entry is None and last is not None:
+        entry = await Entry.get_or_none(id=last.entry_id)
+    return None if entry is None else (entry.question, entry.answer, entry.basis)
+
+
+async def fire_due(core: Core) -> None:
+    """Push today's entry if its time has come and nobody has; inside its grace only."""
+    if not core.settings.daily.enabled:
+        return
+    at = instant_on(core, local_day(core))
+    late = core.clock.now() - at
+    if late < timedelta(0):
+        return
+    if await Instant.filter(schedule=SCHEDULE, instant=at).exists():
+        return
+    grace = timedelta(minutes=core.settings.daily.grace_minutes)
+    async with db.transaction():
+        taken = await db.rows(
+            "INSERT INTO instants (schedule, instant, fired_at, result) "
+            "VALUES (?, ?, ?, 'missed') ON CONFLICT (schedule, instant) DO NOTHING "
+            "RETURNING id",
+            SCHEDULE,
+            to_micros(at),
+            to_micros(core.clock.now()),
+        )
+        if not taken:
+            return
+        broadcast, result = None, "missed"
+        if late <= grace:
+            broadcast, result = await _push(core)
+        await Instant.filter(id=taken[0]["id"]).update(result=result)
+    log.info("daily.fired", result=result)
+    await _changed(core, broadcast)
+
+
+async def state_of_today(core: Core) -> str:
+    """pushed, or why not: missed, empty, unchecked, nobody; "" before the time."""
+    at = instant_on(core, local_day(core))
+    row = await Instant.get_or_none(schedule=SCHEDULE, instant=at)
+    return "" if row is None else row.result
+
+
+async def push_now(core: Core, actor: Actor) -> Broadcast:
+    """今天补发: what today's instant missed. Once, whoever else presses too."""
+    actor.require(Action.BROADCAST)
+    at = instant_on(core, local_day(core))
+    async with db.transaction():
+        changed = await Instant.filter(
+            schedule=SCHEDULE, instant=at, result__in=list(MISSED)
+        ).update(result="pushed", fired_at=core.clock.now())
+        if not changed:
+            raise RequestError("not_missed", "今天的不用补发", status=409)
+        broadcast, result = await _push(core)
+        if broadcast is None:
+            raise RequestError(result, PROBLEMS[result], status=409)
+        await audit.record(core.clock, actor, "daily.push", f"broadcast:{broadcast.id}")
+    await _changed(core, broadcast)
+    return broadcast
+
+
+PROBLEMS: Mapping[str, str] = {
+    "missed": "到时没有发出，可以今天补发",
+    "empty": "队列空着，没有可发的条目",
+    "unchecked": "队列里的条目都还没有核对，请主任或审批人核对",
+    "nobody": "还没有人订阅",
+}
+
+
+async def _changed(core: Core, broadcast: Broadcast | None) -> None:
+    core.hub.publish("daily", "")
+    if broadcast is not None:
+        await announce(core, broadcast)
+        core.wakeups.wake_all()
+
+
+async def _push(core: Core) -> tuple[Broadcast | None, str]:
+    """Make the broadcast of the next entry. Inside the transaction of the instant."""
+    if not await subscribers():
+        return None, "nobody"
+    while (item := await next_item()) is not None:
+        taken = await DailyItem.filter(id=item.id, state="queued").update(
+            state="pushed", pushed_on=local_day(core).isoformat()
+        )
+        if taken:
+            return await _broadcast(core, item), "pushed"
+    return None, "unchecked" if await queue() else "empty"
+
+
+async def _broadcast(core: Core, item: Item) -> Broadcast:
+    now = core.clock.now()
+    root = await Organisation.filter(parent=None).order_by("path").first()
+    planned = await _plan(core, item)
+    texts = dict(planned.texts)
+    frozen = await Content.create(
+        texts=texts, hash=content.digest(texts), created_at=now
+    )
+    hours = core.settings.policy.broadcast_expires_hours
+    broadcast = await Broadcast.create(
+        kind="daily",
+        title=item.question[:120],
+        organisation_id=0 if root is None else root.id,
+        state=BroadcastState.RUNNING,
+        texts=texts,
+        audience={"type": "subscribers"},
+        created_by="",
+        content_id=frozen.id,
+        entry_id=item.entry_id,
+        expires_at=now + timedelta(hours=hours),
+        created_at=now,
+        changed_at=now,
+        started_at=now,
+    )
+    run = Freeze(
+        broadcast_id=broadcast.id,
+        content_id=frozen.id,
+        priority=PRIORITY[MessageKind.DAILY],
+        now=now,
+        expires_at=now + timedelta(hours=hours),
+    )
+    people = await plan.freeze(core, planned, run)
+    missed = [asdict(one) for one in await plan.left_out(planned)]
+    await Broadcast.filter(id=broadcast.id).update(planned=people, left_out=missed)
+    await DailyItem.filter(id=item.id).update(broadcast_id=broadcast.id)
+    for row in await plan.samples(core, planned, each=1):
+        if (bad := plan.fault_of(core, texts, row)) is not None:
+            log.warning("daily.unsayable", channel=bad.channel, code=bad.code)
+            await plan.exclude_channel(
+                broadcast.id, bad.channel, bad.kind, bad.code, now
+            )
+    return broadcast
+
+
+async def _plan(core: Core, item: Item) -> Plan:
+    language = core.settings.centre.language
+    texts = dict(core.texts.variants("daily", language))
+    values = {
+        "question": _plain(item.question),
+        "answer_text": _plain(item.answer),
+        "basis": _plain(item.basis) or "—",
+    }
+    planned = await _prepared(core, texts, values)
+    if not await _too_long(core, planned):
+        return planned
+    # The whole answer is too long for a text message: its beginning goes there.
+    texts["sms"] = texts.get("sms", texts["default"]).replace("answer_text", "text")
+    values["text"] = excerpt(values["answer_text"], _SHORT_ANSWER)
+    return await _prepared(core, texts, values)
+
+
+async def _prepared(
+    core: Core, texts: Mapping[str, str], values: Mapping[str, str]
+) -> Plan:
+    kind = MessageKind.DAILY
+    return await plan.prepare(core, Subscribers(), "/", kind, texts, values)
+
+
+async def _too_long(core: Core, planned: Plan) -> bool:
+    rows = await plan.samples(core, planned, each=1)
+    found = [plan.fault_of(core, planned.texts, row) for row in rows]
+    return any(
+        one is not None and one.code == "too_long" and one.kind == AddressKind.PHONE
+        for one in found
+    )
+
+
+def _plain(text: str) -> str:
+    """Text messages carry the signature in these brackets and no others."""
+    return text.replace("【", "〔").replace("】", "〕")
+
+
+async def preview(core: Core, item: Item) -> Plan:
+    """How an entry would go out now."""
+    return await _plan(core, item)
+
+
+async def add(core: Core, actor: Actor, entry_id: int) -> None:
+    """Put an entry at the end of the queue; one that waits already stays there."""
+    actor.require(Action.BROADCAST)
+    if await Entry.get_or_none(id=entry_id, active=True) is None:
+        raise NotFound(f"entry {entry_id}")
+    async with db.transaction():
+        if await DailyItem.filter(entry_id=entry_id, state="queued").exists():
+            raise RequestError("queued_already", "这一条已经在队列里", status=409)
+        last = await DailyItem.all().order_by("-position").first()
+        await DailyItem.create(
+            entry_id=entry_id, position=1 if last is None else last.position + 1
+        )
+        await audit.record(core.clock, actor, "daily.add", f"entry:{entry_id}")
+    core.hub.publish("daily", "")
+
+
+async def remove(core: Core, actor: Actor, item_id: int) -> None:
+    await _act(core, actor, item_id, "remove", "removed")
+
+
+async def skip(core: Core, actor: Actor, item_id: int) -> None:
+    """Not this one: it leaves the queue, the history keeps that it was skipped."""
+    await _act(core, actor, item_id, "skip", "skipped")
+
+
+async def _act(core: Core, actor: Actor, item_id: int, act: str, state: str) -> None:
+    actor.require(Action.BROADCAST)
+    async with db.transaction():
+        changed = await DailyItem.filter(id=item_id, state="queued").update(state=state)
+        if not changed:
+            raise NotFound(f"daily item {item_id}")
+        await audit.record(core.clock, actor, f"daily.{act}", f"daily:{item_id}")
+    core.hub.publish("daily", "")
+
+
+async def shift(core: Core, actor: Actor, item_id: int, *, up: bool) -> None:
+    """Change places with the neighbour; the first stays first, the last last."""
+    actor.require(Action.BROADCAST)
+    async with db.transaction():
+        ids = [item.id for item in await queue()]
+        if item_id not in ids:
+            raise NotFound(f"daily item {item_id}")
+        place = ids.index(item_id)
+        other = place - 1 if up else place + 1
+        if not 0 <= other < len(ids):
+            return
+        here = await DailyItem.get(id=item_id)
+        there = await DailyItem.get(id=ids[other])
+        await DailyItem.filter(id=here.id).update(position=there.position)
+        await DailyItem.filter(id=there.id).update(position=here.position)
+        await audit.record(core.clock, actor, "daily.move", f"daily:{item_id}", up=up)
+    core.hub.publish("daily", "")
+
+
+async def check_entry(core: Core, actor: Actor, entry_id: int) -> None:
+    """A director or approver vouches for a sample entry: now it may be pushed."""
+    actor.require(Action.APPROVE)
+    async with db.transaction():
+        changed = await Entry.filter(id=entry_id, sample=True).update(
+            sample=False, updated_at=core.clock.now()
+        )
+        if not changed:
+            raise NotFound(f"entry {entry_id}")
+        await audit.record(core.clock, actor, "entry.check", f"entry:{entry_id}")
+    core.hub.publish("daily", "")
+
+
+async def subscribers() -> Mapping[AddressKind, int]:
+    """Wishes in force, by kind of address."""
+    found = await db.rows(
+        "SELECT kind, COUNT(*) AS n FROM subscriptions WHERE topic = 'daily' "
+        "AND ended_at IS NULL GROUP BY kind ORDER BY kind"
+    )
+    return {AddressKind(row["kind"]): int(row["n"]) for row in found}
+
+
+async def history(limit: int = 30) -> list[Past]:
+    found = await db.rows(
+        "SELECT b.id, b.title, b.planned, d.pushed_on, (SELECT COUNT(*) FROM outbox o "
+        "WHERE o.broadcast_id = b.id AND o.state IN ('accepted', 'delivered', 'read')) "
+        "AS delivered FROM broadcasts b JOIN daily_items d ON d.broadcast_id = b.id "
+        f"WHERE b.kind = 'daily' ORDER BY b.id DESC LIMIT {int(limit)}"
+    )
+    return [
+        Past(
+            broadcast_id=row["id"],
+            day=row["pushed_on"],
+            question=row["title"],
+            planned=row["planned"],
+            delivered=int(row["delivered"]),
+        )
+        for row in found
+    ]
+
+
+async def entries_to_add() -> Sequence[Mapping[str, Any]]:
+    """Entries that don't wait in the queue, those never pushed first."""
+    found = await db.rows(
+        "SELECT e.id, e.question, e.sample, (SELECT COUNT(*) FROM daily_items p "
+        "WHERE p.entry_id = e.id AND p.state = 'pushed') AS times FROM entries e "
+        "WHERE e.active AND e.id NOT IN (SELECT d.entry_id FROM daily_items d "
+        "WHERE d.state = 'queued') ORDER BY times, e.id LIMIT 500"
+    )
+    return found
+
+
+async def health(core: Core) -> Mapping[str, Any]:
+    """What /healthz tells: how long the queue still lasts, and what went wrong."""
+    waiting = await queue()
+    checked = sum(not item.sample for item in waiting)
+    state = await state_of_today(core)
+    warning = PROBLEMS.get(state, "")
+    if not checked:
+        warning = PROBLEMS["unchecked" if waiting else "empty"]
+    return {"queue": len(waiting), "checked": checked, "warning": warning}
+
+
+async def fill_queue(entry_ids: Sequence[int]) -> None:
+    """Queue entries in this order; for the demonstration data."""
+    await DailyItem.bulk_create(
+        [DailyItem(entry_id=id, position=n) for n, id in enumerate(entry_ids, 1)]
+    )

@@ -1,0 +1,281 @@
+"""The daily Q&A: fires once, only checked entries, only to who wishes it."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from broadcasts import daily, recipients
+from broadcasts.schedule import tick, ticking
+from broadcasts.tables import Broadcast, DailyItem, Instant
+from gateway.clock import ManualClock
+from gateway.contract import Address, AddressKind
+from gateway.core import Core
+from gateway.errors import NotFound, RequestError
+from gateway.members import consent
+from gateway.status import Bucket
+from gateway.tables import Audit, Entry, Outbound
+from tests.broadcasts.county import County, phone
+from tests.labs.recorder import Recorder, drain
+
+
+async def entry(core: Core, number: int, **changes: Any) -> Entry:
+    values: dict[str, Any] = {
+        "question": f"问题{number}？",
+        "answer": f"解答{number}。",
+        "basis": "《章程》第一条",
+        "matter": "study",
+        "created_at": core.clock.now(),
+    }
+    return await Entry.create(**(values | changes))
+
+
+@pytest.fixture
+async def entries(core: Core, county: County, clock: ManualClock) -> list[Entry]:
+    """Three checked entries queued; two subscribers; half past eight."""
+    clock.advance(timedelta(hours=-1, minutes=-30))
+    found = [await entry(core, number) for number in range(3)]
+    for one in found:
+        await daily.add(core, county.clerk, one.id)
+    await county.subscribe("phone", phone(1))
+    await county.subscribe("email", "one@example.org")
+    return found
+
+
+async def test_one_entry_a_day_to_each_subscriber(
+    core: Core,
+    county: County,
+    entries: list[Entry],
+    clock: ManualClock,
+    sms: Recorder,
+    mail: Recorder,
+) -> None:
+    await tick(core)
+    assert await Broadcast.all().count() == 0
+    assert daily.next_instant(core).hour == 9
+    clock.advance(timedelta(minutes=31))
+    for _ in range(3):
+        await tick(core)
+        await drain(core)
+    assert sms.to == [phone(1)]
+    assert sms.sent[0].text == (
+        "每日一答：问题0？解答0。依据《章程》第一条。拒收请回复R"
+    )
+    assert mail.sent[0].subject == "每日一答：问题0？"
+    assert mail.sent[0].text.startswith("【每日一答】问题0？")
+    assert await daily.today(core) == ("问题0？", "解答0。", "《章程》第一条")
+    await tick(core)
+    [past] = await daily.history()
+    assert (past.planned, past.delivered, past.day) == (2, 2, "2026-11-20")
+    assert (await Broadcast.get(id=past.broadcast_id)).state == "finished"
+    clock.advance(timedelta(days=1))
+    await tick(core)
+    await drain(core)
+    assert len(sms.sent) == 2
+    assert [one.title for one in await Broadcast.all().order_by("id")] == [
+        "问题0？",
+        "问题1？",
+    ]
+
+
+async def test_two_schedulers_and_a_restart_fire_once(
+    core: Core, county: County, entries: list[Entry], clock: ManualClock, sms: Recorder
+) -> None:
+    clock.advance(timedelta(minutes=31))
+    other = Core(
+        settings=core.settings,
+        clock=clock,
+        keys=core.keys,
+        channels=core.channels,
+        texts=core.texts,
+        calendar=core.calendar,
+    )
+    await asyncio.gather(*(tick(one) for one in [core, other] * 10))
+    await tick(other)
+    await drain(core)
+    assert sms.to == [phone(1)]
+    assert await Instant.all().count() == 1
+    assert await Broadcast.all().count() == 1
+
+
+async def test_slept_over_but_inside_the_grace(
+    core: Core, entries: list[Entry], clock: ManualClock
+) -> None:
+    clock.advance(timedelta(minutes=30) + timedelta(minutes=15))
+    await tick(core)
+    assert await daily.state_of_today(core) == "pushed"
+
+
+async def test_slept_over_asks_a_person_once(
+    core: Core, county: County, entries: list[Entry], clock: ManualClock, sms: Recorder
+) -> None:
+    clock.advance(timedelta(days=3, hours=2))
+    await tick(core)
+    await drain(core)
+    assert sms.sent == []
+    assert await daily.state_of_today(core) == "missed"
+    assert await Instant.all().count() == 1
+    assert "补发" in (await daily.health(core))["warning"]
+    results = await asyncio.gather(
+        *(daily.push_now(core, county.clerk) for _ in range(5)), return_exceptions=True
+    )
+    assert sum(isinstance(one, Broadcast) for one in results) == 1
+    assert sum(isinstance(one, RequestError) for one in results) == 4
+    await drain(core)
+    assert sms.to == [phone(1)]
+    assert await Audit.filter(action="daily.push").count() == 1
+
+
+async def test_only_checked_entries_leave(
+    core: Core, county: County, clock: ManualClock, sms: Recorder
+) -> None:
+    sample = await entry(core, 1, sample=True)
+    await daily.add(core, county.clerk, sample.id)
+    await county.subscribe("phone", phone(1))
+    assert await daily.today(core) is None
+    clock.set(daily.instant_on(core, daily.local_day(core)))
+    await tick(core)
+    assert await daily.state_of_today(core) == "unchecked"
+    with pytest.raises(RequestError) as refused:
+        await daily.push_now(core, county.clerk)
+    assert refused.value.code == "unchecked"
+    with pytest.raises(RequestError):
+        await daily.check_entry(core, county.clerk, sample.id)
+    await daily.check_entry(core, county.director, sample.id)
+    with pytest.raises(NotFound):
+        await daily.check_entry(core, county.director, sample.id)
+    await daily.push_now(core, county.clerk)
+    await drain(core)
+    assert sms.to == [phone(1)]
+
+
+async def test_an_empty_queue_and_nobody_are_told(
+    core: Core, county: County, clock: ManualClock
+) -> None:
+    clock.set(daily.instant_on(core, daily.local_day(core)))
+    await tick(core)
+    assert await daily.state_of_today(core) == "nobody"
+    assert await daily.health(core) == {
+        "queue": 0,
+        "checked": 0,
+        "warning": "队列空着，没有可发的条目",
+    }
+    await county.subscribe("phone", phone(1))
+    clock.advance(timedelta(days=1))
+    await tick(core)
+    assert await daily.state_of_today(core) == "empty"
+
+
+async def test_who_left_between_plan_and_send_gets_nothing(
+    core: Core, county: County, entries: list[Entry], clock: ManualClock, sms: Recorder
+) -> None:
+    await county.subscribe("phone", phone(2))
+    await county.subscribe("phone", phone(3))
+    clock.advance(timedelta(minutes=31))
+    await tick(core)
+    first = Address(AddressKind.PHONE, phone(2))
+    await consent.unsubscribe(core, first)
+    second = Address(AddressKind.PHONE, phone(3))
+    await consent.opt_out(core, second, how="word", evidence="R")
+    await drain(core)
+    assert sms.to == [phone(1)]
+    [past] = await daily.history()
+    counts = await recipients.counts(past.broadcast_id)
+    assert (counts[Bucket.SUPPRESSED], counts[Bucket.ACCEPTED]) == (2, 2)
+    reasons = await Outbound.filter(state="suppressed").values_list("reason", flat=True)
+    assert set(reasons) == {"unsubscribed", "opted_out"}
+
+
+async def test_a_subscriber_without_a_channel_is_counted(
+    core: Core, county: County, entries: list[Entry], clock: ManualClock
+) -> None:
+    await county.subscribe("wechat", "follower")
+    clock.advance(timedelta(minutes=31))
+    await tick(core)
+    [found] = await Broadcast.all()
+    assert found.planned == 2
+    assert [(one["reason"], one["count"]) for one in found.left_out] == [
+        ("no_channel", 1)
+    ]
+
+
+async def test_a_long_answer_is_shortened_for_text_messages(
+    core: Core, county: County, clock: ManualClock, sms: Recorder, mail: Recorder
+) -> None:
+    await county.subscribe("phone", phone(1))
+    await county.subscribe("email", "one@example.org")
+    long = await entry(
+        core, 1, answer="很长的解答。" * 200, question="【问】{{name}}？"
+    )
+    await daily.add(core, county.clerk, long.id)
+    clock.set(daily.instant_on(core, daily.local_day(core)))
+    await tick(core)
+    await drain(core)
+    assert len(sms.sent[0].text) < 200
+    assert sms.sent[0].text.startswith("每日一答：〔问〕{{name}}？很长的解答。")
+    assert long.answer in mail.sent[0].text
+
+
+async def test_what_cannot_be_said_is_suppressed_and_counted(
+    core: Core, county: County, clock: ManualClock, sms: Recorder
+) -> None:
+    await county.subscribe("phone", phone(1))
+    odd = await entry(core, 1, answer="藏着\u202e字")
+    await daily.add(core, county.clerk, odd.id)
+    clock.set(daily.instant_on(core, daily.local_day(core)))
+    await tick(core)
+    await drain(core)
+    assert sms.sent == []
+    row = await Outbound.get(message_kind="daily")
+    assert (row.state, row.reason, row.detail) == (
+        "suppressed",
+        "bad_text",
+        "invisible",
+    )
+
+
+async def test_the_queue_is_rearranged(
+    core: Core, county: County, entries: list[Entry]
+) -> None:
+    first, second, third = [item.id for item in await daily.queue()]
+    await daily.shift(core, county.clerk, third, up=True)
+    await daily.shift(core, county.clerk, first, up=True)
+    await daily.shift(core, county.clerk, second, up=False)
+    assert [item.id for item in await daily.queue()] == [first, third, second]
+    await daily.skip(core, county.clerk, first)
+    await daily.remove(core, county.clerk, second)
+    assert [item.id for item in await daily.queue()] == [third]
+    assert (await DailyItem.get(id=first)).state == "skipped"
+    for call in (
+        daily.skip(core, county.clerk, first),
+        daily.shift(core, county.clerk, first, up=True),
+        daily.add(core, county.clerk, 424242),
+    ):
+        with pytest.raises(NotFound):
+            await call
+    with pytest.raises(RequestError) as refused:
+        await daily.add(core, county.clerk, entries[2].id)
+    assert refused.value.code == "queued_already"
+    await daily.add(core, county.clerk, entries[0].id)
+    assert len(await daily.queue()) == 2
+    assert [e["id"] for e in await daily.entries_to_add()] == [entries[1].id]
+    assert await daily.subscribers() == {AddressKind.EMAIL: 1, AddressKind.PHONE: 1}
+
+
+async def test_a_broken_part_does_not_stop_the_others(
+    core: Core, county: County, entries: list[Entry], clock: ManualClock, sms: Recorder
+) -> None:
+    """A broadcast with an unreadable audience fails; the daily one still leaves."""
+    await county.crowd(1, first=60)
+    found = await county.approved(send_at=clock.now() + timedelta(minutes=20))
+    await Broadcast.filter(id=found.id).update(audience={"type": "broken"})
+    clock.advance(timedelta(minutes=31))
+    await tick(core)
+    await drain(core)
+    assert sms.to == [phone(1)]
+
+
+async def test_the_scheduler_ticks_and_stops(core: Core) -> None:
+    async with ticking(core):
+        await asyncio.sleep(0)
