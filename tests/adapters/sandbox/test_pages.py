@@ -140,7 +140,7 @@ async def shown(answer: ClientResponse, status: int = 200) -> str:
 
 async def csrf(client: Client) -> str:
     page = await shown(await client.get("/sandbox"))
-    found = re.search(r'name="csrf" content="(\w+)"', page)
+    found = re.search(r'name="csrf" content="([^"]+)"', page)
     assert found
     return found[1]
 
