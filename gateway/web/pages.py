@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gateway.actors import Action, Actor, Role
 from gateway.core import Core
+from gateway.phrases import translated
 from gateway.staff.sessions import SignedIn
 from gateway.web import access
 from gateway.web.filters import filters
@@ -52,7 +53,8 @@ class Pages:
 
     def translate(self, text: str, language: str) -> str:
         """The staff-facing `text` (Chinese in our sources) in `language`."""
-        return self._catalogues[language].get(text, text)
+        words = self._catalogues[language]
+        return translated(text, lambda text: words.get(text, text))
 
     def render(self, name: str, language: str, context: Mapping[str, Any]) -> str:
         template = self._environments[language].get_template(name)
@@ -96,8 +98,8 @@ def _catalogue(language: str) -> dict[str, str]:
 
 def text(request: web.Request, words: str, **values: object) -> str:
     """Staff-facing words that don't stand on a page, in the reader's language."""
-    translated = request.app[PAGES].translate(words, access.language(request))
-    return translated.format(**values) if values else translated
+    said = request.app[PAGES].translate(words, access.language(request))
+    return said.format(**values) if values else said
 
 
 async def render(

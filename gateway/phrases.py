@@ -1,0 +1,32 @@
+"""Words for people that have values in them, so that pages can translate them later."""
+
+from collections.abc import Callable, Mapping
+
+
+class Phrase(str):
+    """Reads as its Chinese everywhere; keeps the words apart from the values."""
+
+    words: str
+    values: Mapping[str, object]
+
+    def __str__(self) -> str:
+        # So that the text of an exception is still a phrase.
+        return self
+
+
+def phrase(words: str, **values: object) -> Phrase:
+    """`words` with each `{name}` filled in; a value may be a phrase itself."""
+    found = Phrase(words.format(**values))
+    found.words, found.values = words, values
+    return found
+
+
+def translated(text: str, look_up: Callable[[str], str]) -> str:
+    """`text` with its words, and those of its values, replaced by `look_up`'s."""
+    if not isinstance(text, Phrase):
+        return look_up(text)
+    values = {
+        name: translated(value, look_up) if isinstance(value, str) else value
+        for name, value in text.values.items()
+    }
+    return look_up(text.words).format(**values)

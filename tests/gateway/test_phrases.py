@@ -1,0 +1,48 @@
+"""Phrases read as Chinese, and can be told in another language."""
+
+import json
+
+from gateway.phrases import phrase, translated
+
+ENGLISH = {
+    "最多 {n} 个字符": "At most {n} characters",
+    "第{n}个：{what}": "{n}: {what}",
+}
+
+
+def english(text: str) -> str:
+    return ENGLISH.get(text, text)
+
+
+def test_reads_as_chinese() -> None:
+    found = phrase("最多 {n} 个字符", n=64)
+
+    assert found == "最多 64 个字符"
+    assert json.dumps([found], ensure_ascii=False) == '["最多 64 个字符"]'
+
+
+def test_is_told_in_another_language_with_its_values() -> None:
+    assert translated(phrase("最多 {n} 个字符", n=64), english) == (
+        "At most 64 characters"
+    )
+
+
+def test_values_are_translated_but_never_filled_in_again() -> None:
+    inner = phrase("最多 {n} 个字符", n=2)
+
+    assert translated(phrase("第{n}个：{what}", n=1, what=inner), english) == (
+        "1: At most 2 characters"
+    )
+    assert translated(
+        phrase("第{n}个：{what}", n=1, what="{n.__class__}"), english
+    ) == ("1: {n.__class__}")
+
+
+def test_survives_as_the_text_of_an_exception() -> None:
+    error = ValueError(phrase("最多 {n} 个字符", n=64))
+
+    assert translated(str(error), english) == "At most 64 characters"
+
+
+def test_plain_text_is_looked_up_and_else_left() -> None:
+    assert translated("无", english) == "无"
