@@ -8,7 +8,11 @@ from aiohttp import web
 
 from gateway.core import Core
 from gateway.database import rows
-from gateway.staff import sign_in_pages
+from gateway.members import import_pages
+from gateway.members import pages as member_pages
+from gateway.organisations import pages as organisation_pages
+from gateway.staff import audit_pages, sign_in_pages
+from gateway.staff import pages as staff_pages
 from gateway.staff.passwords import Hasher
 from gateway.staff.throttle import Throttle
 from gateway.web import events, health, hooks, opt_out, static
@@ -31,6 +35,18 @@ from gateway.web.routes import add_routes, public
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MIB = 1024 * 1024
+_PARTS = (
+    events.ROUTES,
+    health.ROUTES,
+    hooks.ROUTES,
+    opt_out.ROUTES,
+    sign_in_pages.ROUTES,
+    staff_pages.ROUTES,
+    audit_pages.ROUTES,
+    organisation_pages.ROUTES,
+    member_pages.ROUTES,
+    import_pages.ROUTES,
+)
 log = structlog.get_logger()
 
 
@@ -57,8 +73,8 @@ def build_app(core: Core) -> web.Application:
     app.on_shutdown.append(app[STREAMS].close)
     add_routes(app, static.routes(static.load()))
     add_routes(app, (public("GET", "/", _start),))
-    for part in (events, health, hooks, opt_out, sign_in_pages):
-        add_routes(app, part.ROUTES)
+    for part in _PARTS:
+        add_routes(app, part)
     return app
 
 

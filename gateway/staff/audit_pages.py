@@ -1,0 +1,115 @@
+"""The page of the audit list, with the check of its chain."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+from tortoise.expressions import Q
+
+from gateway import audit
+from gateway.actors import Action, Actor
+from gateway.database import rows, transaction
+from gateway.tables import Audit
+from gateway.web import forms
+from gateway.web.keys import CORE
+from gateway.web.pages import render, text
+from gateway.web.paging import pager
+from gateway.web.routes import page
+
+_PAGE = 50
+ACTIONS: Mapping[str, str] = {
+    "audit.viewed": "查看审计",
+    "staff.created": "新建账户",
+    "staff.signed_in": "登录",
+    "staff.signed_out": "退出",
+    "staff.sign_in_failed": "登录失败",
+    "staff.password_reset": "重置密码",
+    "staff.password_changed": "修改密码",
+    "staff.stopped": "停用账户",
+    "staff.restored": "恢复账户",
+    "token.created": "新建接口令牌",
+    "token.revoked": "停用接口令牌",
+    "organisation.added": "新建组织",
+    "organisation.changed": "修改组织",
+    "organisation.moved": "移动组织",
+    "member.added": "登记党员",
+    "member.changed": "修改党员资料",
+    "member.address_added": "添加联系方式",
+    "member.address_removed": "移除联系方式",
+    "member.opted_out": "登记退订",
+    "member.resumed": "恢复接收",
+    "member.code_issued": "发绑定码",
+    "members.imported": "导入党员",
+}
+_PATHS = {"member": "/members/{}", "broadcast": "/broadcasts/{}"}
+
+
+async def show(request: web.Request, actor: Actor) -> web.StreamResponse:
+    """Filters `q` (person, object) and `action`; looking is recorded as well."""
+    q, action = request.query.get("q", "")[:80], request.query.get("action", "")
+    found = Audit.filter(organisation_path__startswith=actor.path)
+    if action:
+        found = found.filter(action=action[:48])
+    if q:
+        found = found.filter(Q(actor__contains=q) | Q(object=q))
+    total = await found.count()
+    start = forms.whole_number(request.query.get("from", "0")) or 0
+    entries = await found.order_by("-id").offset(start).limit(_PAGE)
+    chain = await _chain(request)
+    async with transaction():
+        await audit.record(
+            request.app[CORE].clock, actor, "audit.viewed", "audit", filter=action
+        )
+    return await render(
+        request,
+        "audit.html",
+        active="audit",
+        q=q,
+        action=action,
+        actions=await _actions(request),
+        entries=[_row(request, entry) for entry in entries],
+        chain=chain,
+        pager=pager(request, start, len(entries), total, _PAGE),
+    )
+
+
+async def _chain(request: web.Request) -> dict[str, Any]:
+    broken = await audit.broken_links()
+    checked = await Audit.all().count()
+    words = "{n} 条，链条完整" if not broken else "链条有 {broken} 处断开"
+    return {
+        "good": not broken,
+        "checked": checked,
+        "text": text(request, words, n=checked, broken=len(broken)),
+    }
+
+
+async def _actions(request: web.Request) -> list[dict[str, str]]:
+    found = await rows("SELECT DISTINCT action FROM audit ORDER BY action")
+    return [
+        {"value": row["action"], "label": action_label(request, row["action"])}
+        for row in found
+    ]
+
+
+def action_label(request: web.Request, action: str) -> str:
+    return text(request, ACTIONS.get(action, action))
+
+
+def _row(request: web.Request, entry: Audit) -> dict[str, Any]:
+    kind, _, id = entry.object.partition(":")
+    path = _PATHS.get(kind, "")
+    detail = "，".join(f"{name}: {value}" for name, value in entry.detail.items())
+    return {
+        "id": entry.id,
+        "at": entry.at,
+        "actor": entry.actor,
+        "action_label": action_label(request, entry.action),
+        "object": entry.object,
+        "path": path.format(id) if id.isdigit() and path else "",
+        "detail": detail[:300],
+        "hash": entry.hash[:10],
+    }
+
+
+ROUTES = (page("GET", "/audit", show, Action.AUDIT),)
