@@ -1,0 +1,210 @@
+"""Provider pushes, the opt-out page, and whose address a request comes from."""
+
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from gateway.channels import ChannelSet, channel
+from gateway.contract import (
+    Address,
+    AddressKind,
+    Capabilities,
+    Event,
+    InboundMessage,
+    OutboundMessage,
+    Outcome,
+    RawRequest,
+    Received,
+    TextEncoding,
+)
+from gateway.core import Core
+from gateway.errors import RequestError, StorageUnavailable
+from gateway.settings import ChannelCommon, Server, Settings, Storage
+from gateway.tables import AddressRow, OptOutRow
+from gateway.web.app import build_app
+from gateway.web.hooks import hook_path, hook_token
+from gateway.web.keys import CORE, INBOX
+from gateway.web.opt_out import opt_out_path
+from tests.console import Console
+
+
+class Pushing:
+    """A channel whose provider signs with the word "good"."""
+
+    capabilities = Capabilities(
+        address_kinds=frozenset({AddressKind.PHONE}),
+        encoding=TextEncoding.UCS2,
+        max_length=500,
+    )
+
+    def __init__(self) -> None:
+        self.requests: list[RawRequest] = []
+
+    def receive(self, request: RawRequest) -> Received:
+        self.requests.append(request)
+        if request.headers.get("Signature") != "good":
+            raise RequestError("bad_signature", status=401)
+        message = InboundMessage(
+            key=request.path,
+            sender=Address(AddressKind.PHONE, "+8613800138000"),
+            text=request.body.decode(),
+            raw=request.body,
+        )
+        return Received((message,), b'{"code":0}')
+
+    async def send(self, batch: Sequence[OutboundMessage]) -> Mapping[str, Outcome]:
+        return {}
+
+    async def close(self) -> None:
+        return None
+
+
+class Inbox:
+    """Keeps what was accepted; can be out of order."""
+
+    def __init__(self) -> None:
+        self.accepted: list[tuple[str, Event]] = []
+        self.broken = False
+
+    async def accept(self, channel: str, events: Sequence[Event]) -> None:
+        if self.broken:
+            raise StorageUnavailable("disk_full")
+        self.accepted += [(channel, event) for event in events]
+
+
+@pytest.fixture
+def adapter() -> Pushing:
+    return Pushing()
+
+
+@pytest.fixture
+def channels(adapter: Pushing) -> ChannelSet:
+    return ChannelSet([channel("sms", adapter, ChannelCommon(adapter="pushing"))])
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        server=Server(trusted_proxies=(ip_network("127.0.0.0/8"),)),
+        storage=Storage(data_dir=tmp_path),
+    )
+
+
+@pytest.fixture
+def inbox() -> Inbox:
+    return Inbox()
+
+
+@pytest.fixture
+async def app(core: Core, inbox: Inbox) -> web.Application:
+    app = build_app(core)
+    app[INBOX] = inbox
+    return app
+
+
+async def test_a_push_is_stored_before_it_is_acknowledged(
+    console: Console, inbox: Inbox, adapter: Pushing
+) -> None:
+    path = hook_path(console.app[CORE], "sms", "reply/1?x=2")
+    headers = {"Signature": "good", "X-Forwarded-For": "198.51.100.7"}
+    answer = await console.client.post(path, data=b"hello", headers=headers)
+    assert (answer.status, await answer.read()) == (200, b'{"code":0}')
+    ((name, event),) = inbox.accepted
+    assert name == "sms"
+    assert isinstance(event, InboundMessage)
+    assert event.text == "hello"
+    (request,) = adapter.requests
+    assert (request.path, request.query, request.remote) == (
+        "reply/1",
+        {"x": "2"},
+        "198.51.100.7",
+    )
+
+
+async def test_the_provider_tries_again_when_nothing_was_stored(
+    console: Console, inbox: Inbox
+) -> None:
+    inbox.broken = True
+    answer = await console.client.post(
+        hook_path(console.app[CORE], "sms"), headers={"Signature": "good"}
+    )
+    assert answer.status == 503
+    assert answer.headers["Retry-After"]
+
+
+async def test_a_forged_push_reaches_nobody(
+    console: Console, inbox: Inbox, adapter: Pushing
+) -> None:
+    core = console.app[CORE]
+    token = hook_token(core, "sms")
+    for path in (
+        "/hooks/sms/wrong/x",
+        f"/hooks/sms/{token[:-1]}/x",
+        f"/hooks/other/{token}/x",
+        f"/hooks/other/{hook_token(core, 'other')}/x",
+    ):
+        answer = await console.client.post(path, headers={"Signature": "good"})
+        assert answer.status == 404
+    assert adapter.requests == []
+    answer = await console.client.post(hook_path(core, "sms"))
+    assert answer.status == 401
+    assert inbox.accepted == []
+
+
+async def test_a_chain_of_proxies_is_read_from_its_near_end(
+    console: Console, inbox: Inbox, adapter: Pushing
+) -> None:
+    for forwarded, expected in (
+        ("203.0.113.9, 198.51.100.7", "198.51.100.7"),
+        ("198.51.100.7, 127.0.0.2", "198.51.100.7"),
+        ("not an address", "127.0.0.1"),
+        ("", "127.0.0.1"),
+    ):
+        await console.client.post(
+            hook_path(console.app[CORE], "sms"),
+            headers={"Signature": "good", "X-Forwarded-For": forwarded},
+        )
+        assert adapter.requests[-1].remote == expected
+
+
+async def _known(console: Console) -> str:
+    core = console.app[CORE]
+    row = await AddressRow.create(
+        kind="phone", value="+8613800138000", created_at=core.clock.now()
+    )
+    return opt_out_path(core, row.id)
+
+
+async def test_opening_the_opt_out_page_changes_nothing(console: Console) -> None:
+    path = await _known(console)
+    text = await (await console.client.get(path)).text()
+    assert "138****8000" in text
+    assert "13800138000" not in text
+    assert (await console.client.head(path)).status == 200
+    assert await OptOutRow.all().count() == 0
+
+
+async def test_one_click_opts_out_without_cookie_and_token(console: Console) -> None:
+    path = await _known(console)
+    for _ in range(2):
+        answer = await console.client.post(
+            path, data={"List-Unsubscribe": "One-Click"}, headers={"Origin": "null"}
+        )
+        assert answer.status == 200
+        assert "已经退订" in await answer.text()
+    refusal = await OptOutRow.get()
+    assert (refusal.how, refusal.value) == ("page", "+8613800138000")
+    assert (await console.client.post(f"{path}/resume")).status == 200
+    assert (await OptOutRow.get()).ended_at is not None
+
+
+async def test_a_wrong_opt_out_token_is_not_found(console: Console) -> None:
+    path = await _known(console)
+    wrong = path[:-1] + ("a" if path[-1] != "a" else "b")
+    for bad in (wrong, "/o/x", opt_out_path(console.app[CORE], 999_999), path + "a"):
+        assert (await console.client.get(bad)).status == 404
+        assert (await console.client.post(bad)).status == 404
+    assert await OptOutRow.all().count() == 0
