@@ -54,7 +54,7 @@ async def append(
     thanks: bool = False,
 ) -> None:
     """More on a matter: it is open again, unless the text only thanks."""
-    inquiry = await Inquiry.get(id=inquiry_id)
+    inquiry = await Inquiry.select_for_update().get(id=inquiry_id)
     await timeline.note(
         core, inquiry, "message_in", GATEWAY, message.text, inbound_id=message.id
     )
@@ -109,7 +109,7 @@ async def answer_prompt(
     await questions.answered(core, prompt, value, message.id)
     _handled(message, f"prompt_{prompt.prompt}", value)
     if prompt.prompt == PromptKind.RATING and prompt.inquiry_id is not None:
-        inquiry = await Inquiry.get(id=prompt.inquiry_id)
+        inquiry = await Inquiry.select_for_update().get(id=prompt.inquiry_id)
         message.inquiry_id = inquiry.id
         message.state = "filed"
         await closing.rated(core, inquiry, int(value), inbound_id=message.id)

@@ -45,7 +45,8 @@ class Situation:
 
     `thread` is the inquiry that a verified reply token or a quoted message of ours
     names; `named` those whose number stands in the text and that this person may
-    name; `open_ones` the person's open inquiries inside the window.
+    name; `open_ones` the person's open inquiries inside the window, `closed_ones`
+    those closed inside it, oldest first.
     """
 
     text: str
@@ -54,6 +55,7 @@ class Situation:
     thread: int | None = None
     named: Collection[int] = ()
     open_ones: Sequence[int] = ()
+    closed_ones: Sequence[int] = ()
     opt_out_words: Collection[str] = ()
 
 
@@ -166,8 +168,10 @@ def _inquiry(situation: Situation) -> Decision:
         return Append(next(iter(situation.named)), "number", thanks)
     if len(situation.named) > 1:
         return Review("several_numbers", tuple(situation.named))
+    if thanks and (known := situation.open_ones or situation.closed_ones):
+        return Append(known[-1], "thanks", thanks=True)
     if len(situation.open_ones) == 1:
-        return Append(situation.open_ones[0], "open_inquiry", thanks)
+        return Append(situation.open_ones[0], "open_inquiry")
     if len(situation.open_ones) > 1:
         return Review("several_open", tuple(situation.open_ones))
     return Register()

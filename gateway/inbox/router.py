@@ -30,9 +30,10 @@ from gateway.inbox.route import (
     decide,
     numbers_in,
 )
+from gateway.inquiries import timeline
 from gateway.inquiries.say import reach_of
-from gateway.outbox import receipts
-from gateway.tables import AddressRow, Inbound, Inquiry, Organisation
+from gateway.outbox import follow, receipts
+from gateway.tables import AddressRow, Inbound, Inquiry
 
 log = structlog.get_logger()
 TRIES = 3
@@ -72,15 +73,11 @@ class Router:
 
     async def _announce(self, outbound_ids: Sequence[int]) -> None:
         found = await db.rows(
-            "SELECT DISTINCT inquiry_id, broadcast_id FROM outbox "
-            f"WHERE id IN ({db.marks(len(outbound_ids))})",
+            "SELECT DISTINCT inquiry_id, broadcast_id, channel, message_kind "
+            f"FROM outbox WHERE id IN ({db.marks(len(outbound_ids))})",
             *outbound_ids,
         )
-        for row in found:
-            if row["inquiry_id"] is not None:
-                self._core.hub.publish("inquiry", row["inquiry_id"])
-            if row["broadcast_id"] is not None:
-                self._core.hub.publish("broadcast", row["broadcast_id"])
+        await follow.announce(self._core, found)
 
     async def _route(self, inbound_id: int) -> None:
         try:
@@ -112,7 +109,7 @@ class Router:
             "UPDATE inbound SET tries = tries + 1, "
             "state = CASE WHEN tries + 1 >= ? THEN 'review' ELSE state END, "
             "route = CASE WHEN tries + 1 >= ? THEN 'failed' ELSE route END "
-            "WHERE id = ?",
+            "WHERE id = ? AND state = 'stored'",
             TRIES,
             TRIES,
             inbound_id,
@@ -123,11 +120,7 @@ class Router:
         if message.state == "review":
             self._core.hub.publish("review", message.id)
         if message.inquiry_id is not None:
-            inquiry = await Inquiry.get(id=message.inquiry_id)
-            organisation = await Organisation.get(id=inquiry.organisation_id)
-            self._core.hub.publish("inquiry", inquiry.id, organisation.path)
-            if inquiry.attention:
-                self._core.hub.publish("attention", inquiry.id, organisation.path)
+            await timeline.announce(self._core, [message.inquiry_id])
 
     async def _handle(self, message: Inbound) -> None:
         address = await know(self._core, message)
@@ -180,6 +173,7 @@ async def understand(core: Core, message: Inbound) -> Situation:
         thread=await _thread(core, message),
         named=await _named(core, message),
         open_ones=await _open_ones(core, message),
+        closed_ones=await _closed_ones(core, message),
         opt_out_words=words,
     )
 
@@ -243,6 +237,20 @@ async def _open_ones(core: Core, message: Inbound) -> list[int]:
     found = await db.rows(
         "SELECT id FROM inquiries WHERE state <> 'closed' AND changed_at >= ? "
         "AND ((kind = ? AND value = ?) OR member_id = ?) ORDER BY id",
+        to_micros(since),
+        message.kind,
+        message.value,
+        -1 if message.member_id is None else message.member_id,
+    )
+    return [row["id"] for row in found]
+
+
+async def _closed_ones(core: Core, message: Inbound) -> list[int]:
+    """What was closed so recently that a word of thanks may still be meant for it."""
+    since = core.clock.now() - core.settings.policy.inquiry_window
+    found = await db.rows(
+        "SELECT id FROM inquiries WHERE state = 'closed' AND closed_at >= ? "
+        "AND ((kind = ? AND value = ?) OR member_id = ?) ORDER BY closed_at, id",
         to_micros(since),
         message.kind,
         message.value,

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from gateway import addresses
-from gateway.actors import GATEWAY, Action, Actor
+from gateway.actors import GATEWAY, Actor
 from gateway.channels import NoRoute, Reach
 from gateway.contract import Address, AddressKind, MessageKind
 from gateway.core import Core
@@ -12,7 +12,7 @@ from gateway.errors import RequestError
 from gateway.inquiries import timeline
 from gateway.inquiries.register import deadline_from
 from gateway.inquiries.say import say, values_of, ways_to
-from gateway.inquiries.work import acting, checked, take
+from gateway.inquiries.work import acting, checked, refusing_wording, take
 from gateway.outbox.enqueue import Draft, enqueue, route_for
 from gateway.prompts import PromptKind
 from gateway.questions import ask
@@ -43,16 +43,17 @@ async def close(
 
 async def _call_back(core: Core, inquiry: Inquiry) -> None:
     """Tell the outcome and ask 1 to 3, in the transaction of the closing."""
-    outbound = await say(
-        core,
-        inquiry,
-        MessageKind.CALLBACK,
-        "callback",
-        await ways_to(core, inquiry),
-        kind="callback",
-        values={"outcome": _sentence(inquiry.outcome), "options": OPTIONS},
-        dedupe_key=f"callback:{inquiry.id}:{inquiry.reopened}",
-    )
+    with refusing_wording("outcome"):
+        outbound = await say(
+            core,
+            inquiry,
+            MessageKind.CALLBACK,
+            "callback",
+            await ways_to(core, inquiry),
+            kind="callback",
+            values={"outcome": _sentence(inquiry.outcome), "options": OPTIONS},
+            dedupe_key=f"callback:{inquiry.id}:{inquiry.reopened}",
+        )
     if outbound is None:
         return
     expires = core.clock.now() + timedelta(days=core.settings.policy.prompt_days)
@@ -156,6 +157,6 @@ async def _mail(core: Core, inquiry: Inquiry, director: Staff) -> None:
 
 async def dismiss_attention(core: Core, actor: Actor, number: str) -> None:
     """The director has seen it."""
-    async with acting(core, actor, number, "seen", Action.READ) as inquiry:
+    async with acting(core, actor, number, "seen") as inquiry:
         inquiry.attention = ""
         await timeline.note(core, inquiry, "seen", actor)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from gateway import tokens
 from gateway.actors import GATEWAY, Actor
@@ -78,17 +79,19 @@ async def say(
     actor: Actor = GATEWAY,
     values: Mapping[str, str] | None = None,
     dedupe_key: str | None = None,
+    due_at: datetime | None = None,
+    data: Mapping[str, Any] | None = None,
 ) -> Outbound | None:
     """Enqueue one standard text and note it; None where no channel may carry it.
 
     The note says which channel was chosen, and why others were passed over. `kind` is
-    the timeline's word for it.
+    the timeline's word for it, `data` is kept with it.
     """
     route = await route_for(core, message_kind, ways)
     refusals = [f"{one.channel}:{one.code}" for one in route.refusals]
     if isinstance(route, NoRoute):
-        data = {"refusals": refusals, "kind": kind}
-        await timeline.note(core, inquiry, "no_channel", actor, data=data)
+        tried = {"refusals": refusals, "kind": kind}
+        await timeline.note(core, inquiry, "no_channel", actor, data=tried)
         return None
     known = {**await values_of(core, inquiry), **(values or {})}
     text, subject = render(core, text_name, route, known)
@@ -103,14 +106,21 @@ async def say(
             member_id=inquiry.member_id,
             inquiry_id=inquiry.id,
             dedupe_key=dedupe_key,
+            due_at=due_at,
             extras=extras,
         ),
         route,
     )
     if outbound is not None:
-        data = {"channel": route.channel.name, "refusals": refusals}
+        chosen = {"channel": route.channel.name, "refusals": refusals}
         await timeline.note(
-            core, inquiry, kind, actor, text, outbound_id=outbound.id, data=data
+            core,
+            inquiry,
+            kind,
+            actor,
+            text,
+            outbound_id=outbound.id,
+            data=chosen | dict(data or {}),
         )
     return outbound
 

@@ -1,12 +1,13 @@
 """An inquiry's timeline, its number, and what open pages hear of it."""
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
 from gateway.actors import Actor
 from gateway.core import Core
-from gateway.database import rows
-from gateway.tables import Inquiry, InquiryEvent, Organisation
+from gateway.database import marks, rows
+from gateway.tables import Inquiry, InquiryEvent
 
 
 async def next_number(core: Core, at: datetime) -> str:
@@ -36,9 +37,22 @@ async def note(
     )
 
 
-async def publish(core: Core, inquiry: Inquiry) -> None:
-    """Tell open pages of those who may see it; call it after the commit."""
-    organisation = await Organisation.get(id=inquiry.organisation_id)
-    core.hub.publish("inquiry", inquiry.id, organisation.path)
-    if inquiry.attention:
-        core.hub.publish("attention", inquiry.id, organisation.path)
+async def announce(core: Core, inquiry_ids: Collection[int]) -> None:
+    """Tell open pages of those who may see these inquiries.
+
+    Call it after the commit. Who received a matter first hears of it too.
+    """
+    if not inquiry_ids:
+        return
+    found = await rows(
+        "SELECT i.id, i.attention, o.path, f.path AS first_path FROM inquiries i "
+        "JOIN organisations o ON o.id = i.organisation_id "
+        "JOIN organisations f ON f.id = i.first_organisation_id "
+        f"WHERE i.id IN ({marks(len(inquiry_ids))})",
+        *inquiry_ids,
+    )
+    for row in found:
+        for path in {row["path"], row["first_path"]}:
+            core.hub.publish("inquiry", row["id"], path)
+            if row["attention"]:
+                core.hub.publish("attention", row["id"], path)

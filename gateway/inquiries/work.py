@@ -4,22 +4,33 @@ Every function takes the inquiry's number and raises NotFound for one that is no
 the actor's subtree, exactly as for one that does not exist.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
 from typing import Any
 
 from gateway import audit, wording
 from gateway import database as db
-from gateway.actors import Action, Actor, Role
+from gateway.actors import GRANTS, Action, Actor, Role
 from gateway.contract import MessageKind
 from gateway.core import Core
+from gateway.database import from_micros, to_micros
 from gateway.errors import NotFound, RequestError
 from gateway.inquiries import timeline
 from gateway.inquiries.matters import Matter, Urgency
 from gateway.inquiries.register import deadline_from
 from gateway.inquiries.say import say, ways_to
+from gateway.outbox import journal
+from gateway.phrases import phrase
 from gateway.status import InquiryState
-from gateway.tables import Inquiry, Member, Organisation, Outbound, Staff
+from gateway.tables import (
+    Inquiry,
+    InquiryEvent,
+    Member,
+    Organisation,
+    Outbound,
+    Staff,
+)
 
 LONGEST_ANSWER = 4000  # characters
 
@@ -58,7 +69,7 @@ async def acting(
         await audit.record(
             core.clock, actor, f"inquiry.{act}", f"inquiry:{number}", **detail
         )
-    await timeline.publish(core, inquiry)
+    await timeline.announce(core, [inquiry.id])
     core.wakeups.wake_all()
 
 
@@ -70,16 +81,22 @@ async def answer(
     *,
     asks: bool = False,
     dedupe_key: str | None = None,
+    hold: timedelta = timedelta(0),
 ) -> Outbound:
     """Send the member an answer on the channel that may carry it.
 
-    `asks`: the answer asks for something, the matter waits for the member. Raises
-    RequestError(no_channel) where nothing can carry it; nothing is stored then.
+    `asks`: the answer asks for something, the matter waits for the member. `hold`: it
+    leaves so much later and may be taken back until then. A second call with the same
+    `dedupe_key` sends nothing. Raises RequestError(no_channel) where nothing can
+    carry it; nothing is stored then.
     """
     text = checked(text, "text", "请写上答复内容")
     async with acting(core, actor, number, "answer") as inquiry:
+        known = await Outbound.get_or_none(dedupe_key=dedupe_key or "")
+        if known is not None:
+            return known
         _not_closed(inquiry)
-        outbound = await _say_or_refuse(core, actor, inquiry, text, dedupe_key)
+        outbound = await _say_or_refuse(core, actor, inquiry, text, dedupe_key, hold)
         take(inquiry, actor)
         if inquiry.first_response_at is None:
             inquiry.first_response_at = core.clock.now()
@@ -89,13 +106,14 @@ async def answer(
 
 
 async def _say_or_refuse(
-    core: Core, actor: Actor, inquiry: Inquiry, text: str, dedupe_key: str | None
+    core: Core,
+    actor: Actor,
+    inquiry: Inquiry,
+    text: str,
+    dedupe_key: str | None,
+    hold: timedelta,
 ) -> Outbound:
-    if dedupe_key is not None:
-        known = await Outbound.get_or_none(dedupe_key=dedupe_key)
-        if known is not None:
-            return known
-    try:
+    with refusing_wording("text"):
         outbound = await say(
             core,
             inquiry,
@@ -106,16 +124,73 @@ async def _say_or_refuse(
             actor=actor,
             values={"answer": text},
             dedupe_key=dedupe_key,
+            due_at=core.clock.now() + hold,
+            data={"words": text, "before": _standing(inquiry)},
         )
-    except (wording.WordingError, wording.MissingValue) as error:
-        raise RequestError("wording", fields={"text": str(error)}, status=422) from None
     if outbound is None:
         raise RequestError(
             "no_channel",
-            "没有可用的渠道能把答复发给这位会员，请电话告知后登记",
+            "没有可用的渠道能把答复发给这位党员，请当面或电话告知后登记",
             status=409,
         )
     return outbound
+
+
+def _standing(inquiry: Inquiry) -> dict[str, Any]:
+    """What an answer changes, so that taking it back can restore it."""
+    first = inquiry.first_response_at
+    return {
+        "state": inquiry.state,
+        "attention": inquiry.attention,
+        "owner": inquiry.owner_id,
+        "first": None if first is None else to_micros(first),
+    }
+
+
+@contextmanager
+def refusing_wording(field: str) -> Iterator[None]:
+    """A placeholder that can't be filled is the writer's to mend, at `field`."""
+    try:
+        yield
+    except wording.WordingError as error:
+        problem = str(error)
+    except wording.MissingValue as error:
+        problem = phrase("“{field}”没有可填的内容，请直接写出来", field=error.field)
+    except wording.OutputTooLong:
+        problem = "填好以后太长了，请缩短"
+    else:
+        return
+    raise RequestError("wording", problem, fields={field: problem}, status=422)
+
+
+async def take_back(core: Core, actor: Actor, number: str, outbound_id: int) -> str:
+    """Cancel an answer that has not left yet; its words, to be written anew.
+
+    Raises RequestError(gone) where it has left.
+    """
+    async with acting(core, actor, number, "take_back", id=outbound_id) as inquiry:
+        sent = await InquiryEvent.get_or_none(
+            inquiry_id=inquiry.id, outbound_id=outbound_id, kind="answer"
+        )
+        if sent is None:
+            raise NotFound("answer")
+        cancelled = await journal.move(
+            [outbound_id], "cancelled", "taken_back", core.clock.now()
+        )
+        if not cancelled:
+            raise RequestError("gone", "已经发出，撤不回来了", status=409)
+        if inquiry.state in (InquiryState.ANSWERED, InquiryState.WAITING):
+            _restore(inquiry, sent.data["before"])
+        await timeline.note(core, inquiry, "taken_back", actor)
+    return str(sent.data["words"])
+
+
+def _restore(inquiry: Inquiry, before: dict[str, Any]) -> None:
+    inquiry.state = before["state"]
+    inquiry.attention = before["attention"]
+    inquiry.owner_id = before["owner"]
+    first = before["first"]
+    inquiry.first_response_at = None if first is None else from_micros(first)
 
 
 async def tell_by_hand(core: Core, actor: Actor, number: str, text: str) -> None:
@@ -148,6 +223,16 @@ async def claim(core: Core, actor: Actor, number: str) -> None:
         await timeline.note(core, inquiry, "claimed", actor)
 
 
+async def assign(core: Core, actor: Actor, number: str, username: str) -> None:
+    """Another person of the same organisation, or of the actor's own, takes over."""
+    async with acting(core, actor, number, "assign", to=username) as inquiry:
+        _not_closed(inquiry)
+        data = await _to_person(actor, inquiry, username)
+        if inquiry.state == InquiryState.NEW:
+            inquiry.state = InquiryState.OPEN
+        await timeline.note(core, inquiry, "assigned", actor, data=data)
+
+
 async def transfer(
     core: Core,
     actor: Actor,
@@ -168,7 +253,7 @@ async def transfer(
         _not_closed(inquiry)
         before = await Organisation.get(id=inquiry.organisation_id)
         if staff_username:
-            data = await _to_person(inquiry, staff_username)
+            data = await _to_person(actor, inquiry, staff_username)
         else:
             data = await _to_organisation(core, inquiry, organisation_code)
         data["from"] = before.name
@@ -177,11 +262,16 @@ async def transfer(
         await timeline.note(core, inquiry, "transferred", actor, reason, data=data)
 
 
-async def _to_person(inquiry: Inquiry, username: str) -> dict[str, Any]:
+async def _to_person(actor: Actor, inquiry: Inquiry, username: str) -> dict[str, Any]:
+    """A person who may work it: of its organisation, or one the actor may see."""
     person = await Staff.get_or_none(username=username, active=True).prefetch_related(
         "organisation"
     )
-    if person is None:
+    near = person is not None and (
+        person.organisation.id == inquiry.organisation_id
+        or actor.sees(person.organisation.path)
+    )
+    if person is None or not near or Action.WORK not in GRANTS[Role(person.role)]:
         raise RequestError("no_staff", fields={"to": "没有这位工作人员"}, status=422)
     inquiry.owner_id = person.id
     inquiry.organisation_id = person.organisation.id
@@ -289,6 +379,6 @@ def checked(text: str, field: str, mend: str) -> str:
         raise RequestError("empty", mend, fields={field: mend}, status=422)
     if len(text) > LONGEST_ANSWER:
         over = len(text) - LONGEST_ANSWER
-        mend = f"太长了，请缩短 {over} 个字"
+        mend = phrase("太长了，请缩短 {n} 个字", n=over)
         raise RequestError("too_long", mend, fields={field: mend}, status=422)
     return text

@@ -8,6 +8,7 @@ from gateway.contract import Address, AddressKind
 from gateway.core import Core
 from gateway.database import Row
 from gateway.errors import DeliveryError, PermanentFailure
+from gateway.inquiries import timeline
 from gateway.members import consent
 from gateway.outbox import receipts
 from gateway.outbox.journal import Settlement
@@ -60,9 +61,11 @@ async def _failed(
         )
 
 
-def announce(core: Core, rows: Sequence[Row]) -> None:
+async def announce(core: Core, rows: Sequence[Row]) -> None:
     """Tell open pages; call it after the commit."""
-    for inquiry in {r["inquiry_id"] for r in rows if r["inquiry_id"] is not None}:
-        core.hub.publish("inquiry", inquiry)
+    inquiries = {r["inquiry_id"] for r in rows if r["inquiry_id"] is not None}
+    await timeline.announce(core, inquiries)
+    for channel in {r["channel"] for r in rows if r["message_kind"] == "test"}:
+        core.hub.publish("channel", channel)
     for broadcast in {r["broadcast_id"] for r in rows if r["broadcast_id"] is not None}:
         core.hub.publish("broadcast", broadcast)

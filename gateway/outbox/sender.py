@@ -74,8 +74,8 @@ class Sender:
             await journal.journal([a.row for a in admitted], self._core.node_id, now)
         self._pace.use(len(admitted))
         self._start(admitted)
-        follow.announce(self._core, [a.row for a in answered])
-        follow.announce(self._core, [a.row for a in admitted])
+        rows = [a.row for a in answered] + [a.row for a in admitted]
+        await follow.announce(self._core, rows)
         return len(admitted) + len(answered)
 
     async def answers(self) -> None:
