@@ -9,6 +9,7 @@ from gateway import addresses
 from gateway.addresses import AddressError
 from gateway.contract import Address, AddressKind
 from gateway.errors import RequestError
+from gateway.phrases import phrase, together
 
 LONGEST_LIST = 20_000  # entries
 _SHOWN_FAULTS = 5
@@ -61,6 +62,7 @@ def parse(description: Mapping[str, Any]) -> Audience:
             return _listed((), _items(description, "ids"))
         case "list":
             entries = [
+                *_items(description, "entries"),
                 *_items(description, "phones"),
                 *_items(description, "addresses"),
             ]
@@ -82,17 +84,14 @@ def _text(
 def _items(description: Mapping[str, Any], key: str) -> list[Any]:
     value = description.get(key, [])
     if not isinstance(value, list | tuple):
-        raise _fault(f"{key} 应当是一个列表")
+        raise _fault(phrase("{key} 应当是一个列表", key=key))
     return list(value)
 
 
 def from_lines(text: str) -> Mapping[str, Any]:
     """The description of what staff typed: one number, mail or member id a line."""
     lines = [line.strip() for line in re.split(r"[\n,，;；、]+", text)]
-    entries = [line for line in lines if line]
-    ids = [int(line) for line in entries if _MEMBER_ID.fullmatch(line)]
-    rest = [line for line in entries if not _MEMBER_ID.fullmatch(line)]
-    return {"type": "list", "addresses": rest, "ids": ids}
+    return {"type": "list", "entries": [line for line in lines if line]}
 
 
 def to_lines(description: Mapping[str, Any]) -> str:
@@ -104,23 +103,35 @@ def to_lines(description: Mapping[str, Any]) -> str:
 
 def _listed(entries: Iterable[Any], ids: Iterable[Any]) -> Listed:
     found: list[Address] = []
+    members: list[int] = []
     faults: list[str] = []
     for number, entry in enumerate(entries, start=1):
         try:
-            found.append(_address(entry))
+            if isinstance(entry, str) and _MEMBER_ID.fullmatch(entry):
+                members.append(int(entry))
+            else:
+                found.append(_address(entry))
         except AddressError as error:
             faults.append(f"第{number}个：{error}")
-    members = [_member_id(one, faults) for one in ids]
+    members += [_member_id(one, faults) for one in ids]
     if faults:
-        more = f"……共{len(faults)}处" if len(faults) > _SHOWN_FAULTS else ""
-        raise _fault("；".join(faults[:_SHOWN_FAULTS]) + more)
+        shown = faults[:_SHOWN_FAULTS]
+        if len(faults) > _SHOWN_FAULTS:
+            shown.append(phrase("共{n}处", n=len(faults)))
+        raise _fault(together(shown))
     unique, unique_ids = tuple(dict.fromkeys(found)), tuple(dict.fromkeys(members))
     total = len(found) + len(members)
     kept = len(unique) + len(unique_ids)
     if not kept:
         raise _fault("名单是空的，请至少写一个手机号或党员编号")
     if kept > LONGEST_LIST:
-        raise _fault(f"名单最多{LONGEST_LIST}人，这里有{kept}人，请改用组织或标签")
+        raise _fault(
+            phrase(
+                "名单最多{most}人，这里有{n}人，请改用组织或标签",
+                most=LONGEST_LIST,
+                n=kept,
+            )
+        )
     return Listed(unique, unique_ids, total - kept)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from gateway import wording
+from gateway.phrases import phrase
 from gateway.texts import FIELDS
 from gateway.wording import WordingError
 
@@ -53,14 +54,18 @@ def faults(draft: Draft) -> dict[str, str]:
     if not title:
         found["title"] = "请写上主题"
     elif len(title) > LONGEST_TITLE:
-        found["title"] = f"主题最多{LONGEST_TITLE}字，现在{len(title)}字"
+        found["title"] = phrase(
+            "主题最多{most}字，现在{n}字", most=LONGEST_TITLE, n=len(title)
+        )
     elif not storable(title) or re.search(r"[\r\n]", title):
         found["title"] = "主题里有换行或无法保存的字符，请删除"
     if len(draft.place) > LONGEST_TITLE or not storable(draft.place):
-        found["place"] = f"地点最多{LONGEST_TITLE}字，不能有特殊字符"
+        found["place"] = phrase("地点最多{n}字，不能有特殊字符", n=LONGEST_TITLE)
     for name, text in draft.texts.items():
         if name not in VARIANTS:
-            found[name[:20]] = f"没有这种正文，可以写：{'、'.join(VARIANTS)}"
+            found[name[:20]] = phrase(
+                "没有这种正文，可以写：{known}", known=", ".join(VARIANTS)
+            )
         elif fault := _text_fault(draft, text):
             found[name] = fault
     written = [str(draft.texts.get(name, "")).strip() for name in VARIANTS[:-1]]

@@ -22,6 +22,7 @@ from gateway.contract import MessageKind
 from gateway.core import Core
 from gateway.database import to_micros
 from gateway.errors import NotFound, RequestError
+from gateway.phrases import phrase, together
 from gateway.status import BroadcastState, predecessors
 from gateway.tables import Organisation
 
@@ -97,7 +98,9 @@ async def move(
 
 def not_now(broadcast: Broadcast, act: str) -> RequestError:
     name = _STATE_NAMES[BroadcastState(broadcast.state)]
-    return RequestError("wrong_state", f"通知{name}，不能{act}", status=409)
+    return RequestError(
+        "wrong_state", phrase("通知{state}，不能{act}", state=name, act=act), status=409
+    )
 
 
 async def announce(core: Core, broadcast: Broadcast) -> None:
@@ -298,9 +301,10 @@ async def _refuse_unready(
         )
     usual = await usual_people(broadcast)
     if is_large(people, usual) and not confirmed:
-        fault = f"这次发给{people}人，平时约{usual}人。请核对对象，确认后勾选“人数无误”"
+        words = "这次发给{n}人，平时约{usual}人。请核对对象，确认后勾选“人数无误”"
         if not usual:
-            fault = f"这次发给{people}人。请核对对象，确认后勾选“人数无误”"
+            words = "这次发给{n}人。请核对对象，确认后勾选“人数无误”"
+        fault = phrase(words, n=people, usual=usual)
         raise RequestError(
             "large_audience", fault, status=409, fields={"confirmed": fault}
         )
@@ -323,11 +327,17 @@ BAD_REASONS = {
 
 def bad_texts(bad: Sequence[plan.Bad]) -> RequestError:
     """Names the first five recipients by id, with the reason and the mend."""
-    shown = "；".join(
-        f"党员{one.member_id}（{one.channel}）：{BAD_REASONS.get(one.code, one.code)}"
+    shown = together(
+        phrase(
+            "党员{id}（{channel}）：{why}",
+            id=one.member_id,
+            channel=one.channel,
+            why=BAD_REASONS.get(one.code, one.code),
+        )
         for one in bad[:5]
     )
-    fault = f"有{len(bad)}人的正文发不出：{shown}。请修改，或勾选“发不出的人不发”"
+    words = "有{n}人的正文发不出：{who}。请修改，或勾选“发不出的人不发”"
+    fault = phrase(words, n=len(bad), who=shown)
     return RequestError("bad_texts", fault, status=422, fields={"exclude_bad": fault})
 
 

@@ -18,7 +18,9 @@ from gateway.contract import Address, AddressKind
 from gateway.core import Core
 from gateway.database import from_micros, to_micros
 from gateway.errors import RequestError
+from gateway.inquiries import words
 from gateway.outbox import journal
+from gateway.phrases import phrase
 from gateway.status import Bucket, OutboundState, count_as
 
 BUCKET_LABELS: Mapping[Bucket, str] = {
@@ -32,21 +34,11 @@ BUCKET_LABELS: Mapping[Bucket, str] = {
     Bucket.CANCELLED: "已取消",
 }
 REASONS: Mapping[str, str] = {
-    "opted_out": "已退订",
-    "unsubscribed": "已停订",
-    "expired": "过了有效时间",
-    "no_channel": "没有可用的渠道",
-    "too_long": "正文太长",
-    "value_missing": "缺少资料",
+    **words.REASONS,
     "bad_text": "正文发不出",
-    "template_only": "渠道没有批准的模板",
-    "quiet_hours": "夜间不发，早上再发",
-    "rerouted": "改用了另一个渠道",
-    "process_ended": "发送时程序中断",
     "cancelled": "通知已取消",
-    "no_outcome": "渠道没有答复",
-    "stopped": "发送时程序停止",
-    "adapter_error": "渠道程序出错",
+    "stopped": "发送时程序停止，不知道对方收到没有",
+    "adapter_error": "渠道程序出错，不知道对方收到没有",
 }
 LEFT_OUT: Mapping[str, str] = {
     "no_address": "没有登记联系方式",
@@ -136,7 +128,7 @@ def states_of(filter: str) -> tuple[str, ...]:
     if filter in set(OutboundState):
         return (filter,)
     if filter:
-        fault = f"没有这种状态，可以写：{'、'.join(Bucket)}"
+        fault = phrase("没有这种状态，可以写：{known}", known=", ".join(Bucket))
         raise RequestError("state", fault, status=422, fields={"state": fault})
     return ()
 

@@ -20,6 +20,7 @@ from gateway.core import Core
 from gateway.database import to_micros
 from gateway.errors import RequestError
 from gateway.outbox.enqueue import PRIORITY
+from gateway.phrases import phrase
 from gateway.status import BroadcastState
 from gateway.tables import Content, Hold
 
@@ -138,7 +139,8 @@ async def _freeze(
 def _refuse_growth(broadcast: Broadcast, people: int) -> None:
     approved = broadcast.approved_people
     if people > approved + approved // 10 + 5:
-        fault = f"批准时是{approved}人，现在是{people}人，请修改后重新提请批准"
+        words = "批准时是{approved}人，现在是{n}人，请修改后重新提请批准"
+        fault = phrase(words, approved=approved, n=people)
         raise RequestError("audience_grown", fault, status=409)
     if not people:
         raise RequestError("nobody", "名单里没有一个人能收到", status=409)

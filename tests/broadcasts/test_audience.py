@@ -65,13 +65,13 @@ def test_lines_hold_numbers_mails_and_ids() -> None:
         ({"type": "tag", "tag": "x" * 40}, "请选择一个标签"),
         ({"type": "list", "phones": "13800138000"}, "phones 应当是一个列表"),
         ({"type": "list"}, "名单是空的"),
-        ({"type": "list", "phones": ["13800138000", "110"]}, "第2个"),
+        ({"type": "list", "phones": ["13800138000", "1380013800"]}, "第2个"),
         ({"type": "list", "addresses": [{"kind": "group", "value": "12345"}]}, "kind"),
         ({"type": "members", "ids": ["x"]}, "党员编号应当是数字"),
         ({"type": "members", "ids": [2**60]}, "党员编号应当是数字"),
         ({"type": "members", "ids": range(LONGEST_LIST + 2)}, "ids 应当是一个列表"),
         ({"type": "members", "ids": list(range(1, LONGEST_LIST + 2))}, "名单最多"),
-        ({"type": "list", "phones": [f"{n}" for n in range(9)]}, "共9处"),
+        ({"type": "list", "phones": [f"x{n}" for n in range(9)]}, "共9处"),
     ],
 )
 def test_what_is_wrong_is_said(description: dict[str, Any], says: str) -> None:

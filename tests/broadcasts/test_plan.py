@@ -1,6 +1,7 @@
 """Who is reached, at which address, and who is left out with what reason."""
 
 import json
+from collections.abc import Mapping
 from datetime import timedelta
 
 from broadcasts import audience, notices, plan, preview, recipients, running
@@ -15,7 +16,7 @@ from tests.broadcasts.county import County, phone
 from tests.labs.recorder import Recorder, drain
 
 
-async def planned(county: County, description: dict[str, object]) -> Plan:
+async def planned(county: County, description: Mapping[str, object]) -> Plan:
     return await notices.draft_plan(
         county.core,
         audience.parse(description),

@@ -1,0 +1,325 @@
+"""What the pages of broadcasts show: rows of the tables in the words of the desk."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from broadcasts import notices, preview, recipients
+from broadcasts.notices import wrote
+from broadcasts.preview import Preview
+from broadcasts.recipients import BUCKET_LABELS, LEFT_OUT, Overview, Recipient
+from broadcasts.tables import Broadcast
+from gateway import database as db
+from gateway.actors import Action, Actor
+from gateway.core import Core
+from gateway.database import from_micros, marks, rows
+from gateway.inquiries.words import KINDS
+from gateway.status import BroadcastState, Bucket
+from gateway.tables import Member
+
+_B = BroadcastState
+TABS: Mapping[str, tuple[str, tuple[BroadcastState, ...]]] = {
+    "": ("全部", ()),
+    "draft": ("草稿", (_B.DRAFT,)),
+    "submitted": ("待批准", (_B.SUBMITTED,)),
+    "approved": ("待发送", (_B.APPROVED, _B.SCHEDULED)),
+    "running": ("发送中", (_B.RUNNING, _B.PAUSED)),
+    "finished": ("已结束", (_B.FINISHED, _B.CANCELLED)),
+}
+BUCKETS = (
+    *(Bucket.DELIVERED, Bucket.ACCEPTED, Bucket.WAITING, Bucket.REFUSED),
+    *(Bucket.UNKNOWN, Bucket.SUPPRESSED, Bucket.EXPIRED, Bucket.CANCELLED),
+)
+_ACTS: Mapping[BroadcastState, tuple[str, ...]] = {
+    _B.DRAFT: ("edit", "submit", "cancel"),
+    _B.SUBMITTED: ("edit", "cancel"),
+    _B.APPROVED: ("edit", "start", "cancel"),
+    _B.SCHEDULED: ("edit", "start", "cancel"),
+    _B.RUNNING: ("pause", "cancel"),
+    _B.PAUSED: ("resume", "cancel"),
+}
+PAGE = 50
+_VISIBLE = (
+    "FROM broadcasts b LEFT JOIN organisations o ON o.id = b.organisation_id "
+    "WHERE b.kind = 'notice' AND COALESCE(o.path, '/') LIKE ?"
+)
+
+
+def acts(broadcast: Broadcast, actor: Actor) -> list[str]:
+    state = BroadcastState(broadcast.state)
+    found = list(_ACTS.get(state, ())) if actor.may(Action.BROADCAST) else []
+    approves = actor.may(Action.APPROVE) and not wrote(broadcast, actor)
+    if state is _B.SUBMITTED and approves:
+        found += ["approve", "reject"]
+    return found
+
+
+async def tab_numbers(actor: Actor) -> Mapping[str, int]:
+    found = await rows(
+        f"SELECT b.state, COUNT(*) AS n {_VISIBLE} GROUP BY b.state", f"{actor.path}%"
+    )
+    by_state = {row["state"]: int(row["n"]) for row in found}
+    return {
+        key: sum(n for state, n in by_state.items() if not states or state in states)
+        for key, (_, states) in TABS.items()
+    }
+
+
+async def notice_list(
+    core: Core, actor: Actor, tab: str, start: int
+) -> list[dict[str, Any]]:
+    states = TABS[tab][1]
+    narrowed = f" AND b.state IN ({marks(len(states))})" if states else ""
+    found = await rows(
+        f"SELECT b.id {_VISIBLE}{narrowed} ORDER BY b.changed_at DESC, b.id DESC "
+        f"LIMIT {PAGE} OFFSET {int(start)}",
+        f"{actor.path}%",
+        *[state.value for state in states],
+    )
+    return [
+        await _notice_row(core, actor, await Broadcast.get(id=row["id"]))
+        for row in found
+    ]
+
+
+async def _notice_row(core: Core, actor: Actor, broadcast: Broadcast) -> dict[str, Any]:
+    counts = await recipients.counts(broadcast.id)
+    said = await recipients.answers(broadcast.id) if broadcast.rsvp else None
+    submitted = broadcast.state == _B.SUBMITTED
+    approves = actor.may(Action.APPROVE) and not wrote(broadcast, actor)
+    return {
+        "id": broadcast.id,
+        "title": broadcast.title,
+        "state": broadcast.state,
+        "audience": await audience_text(broadcast),
+        "author": broadcast.created_by,
+        "changed_at": broadcast.changed_at,
+        "send_at": broadcast.started_at or broadcast.send_at,
+        "event_at": broadcast.event_at,
+        "planned": broadcast.planned,
+        "done": broadcast.planned - counts[Bucket.WAITING],
+        "yes": said.yes if said and broadcast.started_at else None,
+        "wants_me": submitted and approves,
+    }
+
+
+async def audience_text(broadcast: Broadcast) -> str:
+    described = broadcast.audience
+    match described.get("type"):
+        case "organisation":
+            found = await rows(
+                "SELECT name FROM organisations WHERE code = ?", described["code"]
+            )
+            name = found[0]["name"] if found else described["code"]
+            below = described.get("with_subtree", True)
+            return f"{name}及其下级" if below else str(name)
+        case "tag":
+            return f"标签“{described['tag']}”"
+        case "list":
+            size = len(described.get("addresses", ())) + len(described.get("ids", ()))
+            return f"名单（{size} 人）"
+        case "subscribers":
+            return "订阅每日一答的人"
+    return ""
+
+
+def channel_of(core: Core, name: str, kind: str) -> dict[str, str]:
+    channel = core.channels.get(name)
+    return {"kind": kind, "label": channel.label if channel else name}
+
+
+async def head(core: Core, broadcast: Broadcast) -> dict[str, Any]:
+    return {
+        "id": broadcast.id,
+        "title": broadcast.title,
+        "state": broadcast.state,
+        "author": broadcast.created_by or "系统",
+        "audience": await audience_text(broadcast),
+        "place": broadcast.place,
+        "send_at": broadcast.started_at or broadcast.send_at,
+        "event_at": broadcast.event_at,
+        "revision": broadcast.revision,
+        "note": broadcast.note,
+        "texts": _texts(broadcast),
+    }
+
+
+_VARIANT_KINDS = {"sms": "phone", "default": "qq", "email": "email"}
+_VARIANT_LABELS = {
+    "sms": "短信",
+    "default": "QQ 与邮件",
+    "email": "邮件",
+    "qq": "QQ",
+    "wechat": "微信",
+}
+
+
+def _texts(broadcast: Broadcast) -> list[dict[str, Any]]:
+    subject = broadcast.texts.get("subject", "")
+    return [
+        {
+            "channel": {"kind": _VARIANT_KINDS.get(name, name), "label": label},
+            "subject": subject if name in ("default", "email") else "",
+            "text": broadcast.texts[name],
+        }
+        for name, label in _VARIANT_LABELS.items()
+        if broadcast.texts.get(name)
+    ]
+
+
+async def approval(
+    core: Core, actor: Actor, broadcast: Broadcast
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The card of the approval, and whom nothing reaches."""
+    needed = broadcast.state == _B.SUBMITTED
+    found = Preview()
+    if broadcast.state in (_B.DRAFT, _B.SUBMITTED, _B.APPROVED, _B.SCHEDULED):
+        planned = await notices.plan_of(core, broadcast)
+        usual = await notices.usual_people(broadcast)
+        found = await preview.of_plan(core, planned, usual=usual)
+        missed = await left_out([asdict(one) for one in found.left_out])
+    else:
+        missed = await left_out(broadcast.left_out)
+    return {
+        "needed": needed,
+        "hash": notices.digest(broadcast)[:12],
+        "people": found.people,
+        "price_fen": found.price_fen,
+        "large": found.large,
+        "opted_out": found.opted_out,
+        "by": broadcast.approved_by,
+        "at": broadcast.approved_at,
+        "own": wrote(broadcast, actor),
+    }, missed
+
+
+async def left_out(stored: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Reasons with the people behind them, by name."""
+    ids = [id for one in stored for id in one["members"]]
+    names = {m.id: m.name for m in await Member.filter(id__in=ids)} if ids else {}
+    return [
+        {
+            "label": LEFT_OUT.get(one["reason"], one["reason"]),
+            "number": one["count"],
+            "people": [
+                {"path": f"/members/{id}", "name": names[id]}
+                for id in one["members"]
+                if id in names
+            ],
+            "masked": list(one["masked"]),
+        }
+        for one in stored
+    ]
+
+
+async def progress(core: Core, found: Overview) -> dict[str, Any]:
+    id = found.broadcast.id
+    said = found.answers
+    return {
+        "planned": found.broadcast.planned,
+        "left": await _time_left(core, found.broadcast),
+        "buckets": [
+            {
+                "state": bucket.value,
+                "label": BUCKET_LABELS[bucket],
+                "number": found.counts[bucket],
+                "path": f"/broadcasts/{id}?state={bucket.value}",
+            }
+            for bucket in BUCKETS
+        ],
+        "rsvp": None if said is None else asdict(said),
+    }
+
+
+async def _time_left(core: Core, broadcast: Broadcast) -> str:
+    if broadcast.state != _B.RUNNING:
+        return ""
+    found = await db.rows(
+        "SELECT channel, COUNT(*) AS n, MIN(due_at) AS due FROM outbox "
+        "WHERE broadcast_id = ? AND state = 'queued' GROUP BY channel",
+        broadcast.id,
+    )
+    if not found:
+        return ""
+    earliest = from_micros(min(row["due"] for row in found))
+    if earliest > core.clock.now():
+        zone = core.settings.centre.timezone
+        return f"{earliest.astimezone(zone):%m-%d %H:%M} 继续发送"
+    seconds = max(_seconds(core, row["channel"], row["n"]) for row in found)
+    return f"约 {-(-seconds // 60)} 分钟后发完" if seconds > 60 else "马上发完"
+
+
+def _seconds(core: Core, name: str, messages: int) -> int:
+    channel = core.channels.get(name)
+    rate = channel.capabilities.rate_per_second if channel else 1.0
+    return int(messages / rate) + 1
+
+
+def recipient(core: Core, one: Recipient) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "member": one.name or "未登记的号码",
+        "path": f"/members/{one.member_id}" if one.member_id else "#",
+        "organisation": one.organisation,
+        "channel": channel_of(core, one.channel, one.kind),
+        "to": one.to,
+        "state": one.state,
+        "reason": one.reason_text,
+        "changed_at": one.changed_at,
+        "rsvp": one.answer,
+        "attended": one.attended,
+    }
+
+
+def preview_of(found: Preview, errors: Sequence[str]) -> dict[str, Any]:
+    ways = []
+    for way in found.ways:
+        sample = way.samples[0] if way.samples else None
+        ways.append(
+            {
+                "channel": {"kind": way.kind.value, "label": way.label},
+                "people": way.people,
+                "segments": way.segments,
+                "price_fen": way.price_fen,
+                "subject": sample.subject if sample else "",
+                "text": sample.text if sample else "",
+            }
+        )
+    problems = {
+        f"{way.label}：{sample.problem}"
+        for way in found.ways
+        for sample in way.samples
+        if sample.problem
+    }
+    return {
+        "people": found.people,
+        "unreachable": found.unreachable,
+        "opted_out": found.opted_out,
+        "price_fen": found.price_fen,
+        "ways": ways,
+        "errors": [*errors, *sorted(problems)],
+        "hints": list(found.hints),
+        "repeated": found.repeated,
+    }
+
+
+async def tags(actor: Actor) -> list[dict[str, str]]:
+    found = await rows(
+        "SELECT t.tag, COUNT(*) AS n FROM member_tags t JOIN members m "
+        "ON m.id = t.member_id JOIN organisations o ON o.id = m.organisation_id "
+        "WHERE o.path LIKE ? GROUP BY t.tag ORDER BY n DESC, t.tag LIMIT 300",
+        f"{actor.path}%",
+    )
+    return [
+        {"value": row["tag"], "label": f"{row['tag']}（{row['n']} 人）"}
+        for row in found
+    ]
+
+
+def kind_label(kind: str) -> dict[str, str]:
+    return {"kind": kind, "label": KINDS.get(kind, kind)}
+
+
+def month_day(at: datetime) -> str:
+    return f"{at.month}月{at.day}日"

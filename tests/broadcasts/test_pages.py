@@ -1,0 +1,305 @@
+"""The story of a notice and of the daily Q&A, as staff walk it through the pages."""
+
+import re
+from datetime import timedelta
+from io import BytesIO
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from aiohttp import web
+from python_calamine import load_workbook
+
+from broadcasts import daily, daily_pages, notices, pages, recipients
+from broadcasts.content import Draft
+from broadcasts.schedule import tick
+from broadcasts.tables import Broadcast
+from gateway.clock import ManualClock
+from gateway.core import Core
+from gateway.tables import AddressRow, Entry, Member, MemberTag, Subscription
+from gateway.web.app import build_app
+from gateway.web.keys import COUNTS
+from gateway.web.routes import add_routes
+from tests.broadcasts.county import phone
+from tests.console import Browser, Console
+from tests.labs.recorder import Recorder, drain
+
+
+@pytest.fixture
+async def app(core: Core) -> web.Application:
+    app = build_app(core)
+    app[COUNTS].append(pages.counts)
+    add_routes(app, pages.ROUTES)
+    add_routes(app, daily_pages.ROUTES)
+    return app
+
+
+async def people(core: Core, console: Console, count: int) -> None:
+    now = core.clock.now()
+    for number in range(count):
+        member = await Member.create(
+            name=f"党员{number}", organisation=console.branch_a, created_at=now
+        )
+        await MemberTag.create(member=member, tag="流动党员")
+        await AddressRow.create(
+            kind="phone",
+            value=phone(number),
+            member=member,
+            verified_at=now,
+            created_at=now,
+        )
+
+
+def form(console: Console, **changes: str) -> dict[str, str]:
+    return {
+        "title": "主题党日",
+        "sms": "{{姓名}}同志，{{时间}}在{{地点}}开会。参加回1，不来回2。拒收请回复R",
+        "event_at": "2026-11-25T08:30",
+        "place": "二楼",
+        "rsvp": "1",
+        "audience_type": "organisation",
+        "audience_code": console.centre_a.code,
+        "act": "submit",
+    } | changes
+
+
+async def read(browser: Browser, path: str, status: int = 200) -> str:
+    answer = await browser.get(path)
+    assert answer.status == status, (path, await answer.text())
+    return await answer.text()
+
+
+async def drafted(browser: Browser, data: dict[str, Any]) -> str:
+    answer = await browser.post("/broadcasts/new", data)
+    assert answer.status == 303, await answer.text()
+    return answer.headers["Location"]
+
+
+async def test_a_notice_from_draft_to_attendance(
+    core: Core, console: Console, sms: Recorder, clock: ManualClock
+) -> None:
+    await people(core, console, 3)
+    clerk = await console.browser("clerk_a")
+    assert "还没有通知" in await read(clerk, "/broadcasts")
+    assert "流动党员（3 人）" in await read(clerk, "/broadcasts/new")
+    path = await drafted(clerk, form(console))
+    page = await read(clerk, path)
+    assert "起草人不能批准" in page
+    assert (await clerk.post(f"{path}/approve", {"hash": "0" * 12})).status == 403
+
+    director = await console.browser("director_a")
+    assert "待我批准" in await read(director, "/broadcasts")
+    page = await read(director, path)
+    assert "党员0" not in page
+    found = re.search(r'name="hash" value="(\w+)"', page)
+    assert found
+    answer = await director.post(f"{path}/approve", {"hash": found[1]})
+    assert answer.status == 303
+
+    assert "开始发送" in await read(clerk, path)
+    await clerk.post(f"{path}/start")
+    await clerk.post(f"{path}/start")
+    await drain(core)
+    await tick(core)
+    assert sms.sent[0].text == (
+        "党员0同志，11月25日（周三）8:30在二楼开会。参加回1，不来回2。拒收请回复R"
+    )
+    page = await read(clerk, path)
+    assert "党员2" in page
+    assert "138****0002" in page
+    assert phone(2) not in page
+    assert "共 3 人" in await read(clerk, f"{path}/progress")
+    assert "这里没有人" in await read(clerk, f"{path}?state=refused")
+    assert "党员1" in await read(clerk, f"{path}?state=nonsense&q=%E5%85%9A%E5%91%981")
+
+    clock.set((await Broadcast.first()).event_at)  # type: ignore[union-attr]
+    clerk = await console.browser("clerk_a")  # the old session has ended
+    id = int(path.rsplit("/", 1)[1])
+    rows = await recipients.recipients(console.actors["clerk_a"], id)
+    shown = [str(row.id) for row in rows]
+    answer = await clerk.client.post(
+        f"{path}/attendance",
+        data=[
+            ("csrf", clerk.csrf),
+            *[("shown", one) for one in shown],
+            *[("attended", one) for one in [*shown[:2], "x"]],
+        ],
+        allow_redirects=False,
+    )
+    assert answer.status == 303
+    assert (await read(clerk, path)).count(" checked") >= 2
+    answer = await clerk.get(f"{path}/export")
+    assert answer.headers["Content-Disposition"].endswith(f'"notice-{id}.xlsx"')
+    book = load_workbook(BytesIO(await answer.read()))
+    assert len(book.get_sheet_by_index(0).to_python()) == 4
+
+
+async def test_what_is_wrong_stands_at_its_field_and_nothing_typed_is_lost(
+    core: Core, console: Console
+) -> None:
+    await people(core, console, 1)
+    clerk = await console.browser("clerk_a")
+    wrong = form(
+        console, title="", sms="您好{{姓}}", send_at="gestern", event_at="0001-01-01"
+    )
+    answer = await clerk.post("/broadcasts/new", wrong)
+    page = await answer.text()
+    assert answer.status == 422
+    for words in ("请写上主题", "第1行第3个字", "请写成", "您好{{姓}}", "gestern"):
+        assert words in page
+    wrong = form(
+        console, audience_type="list", audience_members="17\n1380013800\n13800138000"
+    )
+    answer = await clerk.post("/broadcasts/new", wrong)
+    assert answer.status == 422
+    page = await answer.text()
+    assert "第2个：" in page
+    assert "13800138000" in page
+    assert await Broadcast.all().count() == 0
+
+
+async def test_the_preview_follows_the_typing(core: Core, console: Console) -> None:
+    await people(core, console, 2)
+    clerk = await console.browser("clerk_a")
+    answer = await clerk.post("/broadcasts/preview", form(console))
+    page = await answer.text()
+    assert answer.status == 200, page
+    assert "【北区中心】党员0同志，11月25日（周三）8:30在二楼开会" in page
+    assert "¥0.09" in page
+    for broken in ({}, form(console, title="", sms="{{"), {"audience_type": "list"}):
+        assert (await clerk.post("/broadcasts/preview", broken)).status == 200
+
+
+async def test_a_saved_draft_that_cannot_be_submitted_shows_why(
+    core: Core, console: Console
+) -> None:
+    await people(core, console, 2)
+    clerk = await console.browser("clerk_a")
+    answer = await clerk.post("/broadcasts/new", form(console, sms="字" * 501))
+    assert answer.status == 422
+    assert "正文太长" in await answer.text()
+    [found] = await Broadcast.all()
+    answer = await clerk.post(f"/broadcasts/{found.id}/edit", form(console))
+    assert answer.status == 303
+    assert await Broadcast.all().count() == 1
+    assert (await Broadcast.get(id=found.id)).state == "submitted"
+
+
+async def test_an_edit_keeps_what_the_form_does_not_show(
+    core: Core, console: Console
+) -> None:
+    await people(core, console, 2)
+    actor = console.actors["clerk_a"]
+    code = console.centre_a.code
+    found = await notices.create(
+        core,
+        actor,
+        Draft(
+            title="通知",
+            texts={"sms": "短", "wechat": "微信"},
+            audience={"type": "organisation", "code": code, "with_subtree": False},
+            expires_at=core.clock.now() + timedelta(days=1),
+        ),
+    )
+    clerk = await console.browser("clerk_a")
+    page = await read(clerk, f"/broadcasts/{found.id}/edit")
+    assert "短</textarea>" in page
+    data = form(console, sms="更短", act="save")
+    await clerk.post(f"/broadcasts/{found.id}/edit", data)
+    changed = await Broadcast.get(id=found.id)
+    assert changed.texts == {"sms": "更短", "wechat": "微信"}
+    assert changed.audience["with_subtree"] is False
+    assert changed.expires_at == found.expires_at
+
+
+async def test_acts_out_of_turn_say_so_on_the_page(
+    core: Core, console: Console
+) -> None:
+    await people(core, console, 1)
+    clerk = await console.browser("clerk_a")
+    path = await drafted(clerk, form(console, act="save"))
+    for act in ("start", "pause", "resume", "attendance", "attendance/all"):
+        answer = await clerk.post(f"{path}/{act}")
+        assert answer.status == 303
+        assert answer.headers["Location"] == path
+        assert "bad" in unquote(answer.headers["Set-Cookie"])
+    assert (await clerk.post(f"{path}/submit")).status == 303
+    director = await console.browser("director_a")
+    answer = await director.post(f"{path}/reject", {"reason": "写明时间"})
+    assert "写明时间" in await read(clerk, path)
+    await clerk.post(f"{path}/cancel")
+    assert (await clerk.get(f"{path}/edit")).status == 409
+
+
+async def test_pages_of_another_branch_are_not_there(
+    core: Core, console: Console
+) -> None:
+    await people(core, console, 1)
+    clerk = await console.browser("clerk_a")
+    path = await drafted(clerk, form(console))
+    other = await console.browser("director_b")
+    for tail in ("", "/edit", "/progress", "/export"):
+        assert (await other.get(f"{path}{tail}")).status == 404
+    for act in ("submit", "approve", "reject", "start", "pause", "resume", "cancel"):
+        answer = await other.post(f"{path}/{act}", {"hash": "x", "reason": "x"})
+        assert answer.status == 404, act
+    assert "主题党日" not in await read(other, "/broadcasts")
+    assert (await other.get("/broadcasts/x")).status == 404
+    assert (await other.get(f"/broadcasts/{2**63}")).status == 404
+
+
+async def test_the_daily_queue_is_kept_on_its_page(
+    core: Core, console: Console, sms: Recorder, clock: ManualClock
+) -> None:
+    now = clock.now()
+    entries = [
+        await Entry.create(
+            question=f"问题{n}？",
+            answer="解答。",
+            basis="《章程》",
+            matter="study",
+            sample=n == 0,
+            created_at=now,
+        )
+        for n in range(3)
+    ]
+    await Subscription.create(kind="phone", value=phone(1), how="word", at=now)
+    clerk = await console.browser("clerk_a")
+    assert "队列空着" in await read(clerk, "/daily")
+    for one in entries:
+        await clerk.post("/daily/add", {"entry": str(one.id)})
+    await clerk.post("/daily/add", {"entry": str(entries[0].id)})
+    await clerk.post("/daily/add", {"entry": "x"})
+    page = await read(clerk, "/daily")
+    assert "每日一答：问题1？" in page
+    assert "核对无误" not in page
+    first, second, third = [item.id for item in await daily.queue()]
+    assert (await clerk.post(f"/daily/{first}/check")).status == 403
+    director = await console.browser("director_a")
+    assert "核对无误" in await read(director, "/daily")
+    answer = await director.post(
+        f"/daily/{first}/check", headers={"HX-Request": "true"}
+    )
+    assert answer.status == 200
+    assert "问题0？" in await answer.text()
+    await clerk.post(f"/daily/{third}/up")
+    await clerk.post(f"/daily/{third}/down")
+    await clerk.post(f"/daily/{second}/skip")
+    await clerk.post(f"/daily/{third}/remove")
+    assert [item.id for item in await daily.queue()] == [first]
+    assert (await clerk.post(f"/daily/{third}/up")).status == 404
+    clock.set(daily.instant_on(core, daily.local_day(core)) + timedelta(hours=3))
+    await tick(core)
+    clerk = await console.browser("clerk_a")
+    assert "今天补发" in await read(clerk, "/daily/queue")
+    await clerk.post("/daily/push")
+    assert "不用补发" in unquote(
+        (await clerk.post("/daily/push")).headers["Set-Cookie"]
+    )
+    await drain(core)
+    assert sms.to == [phone(1)]
+    assert "2026-11-20" in await read(clerk, "/daily")
+    county = await console.browser("director_county")
+    [found] = await Broadcast.all()
+    assert "未登记的号码" in await read(county, f"/broadcasts/{found.id}")
+    assert (await clerk.get(f"/broadcasts/{found.id}")).status == 404
