@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +22,7 @@ from aiohttp import web
 
 import adapters
 from adapters.sandbox import pages as sandbox_pages
-from broadcasts import daily, schedule
+from broadcasts import daily, daily_pages, schedule
 from broadcasts import pages as broadcast_pages
 from broadcasts.demo import install as install_broadcasts
 from gateway import database, keys, logs, settings, texts
@@ -33,16 +34,18 @@ from gateway.contract import ChannelContext
 from gateway.core import Core
 from gateway.demo.install import install as install_demo
 from gateway.errors import GatewayError, RequestError, SettingsError
+from gateway.inbox import pages as review_pages
 from gateway.inquiries import pages as desk_pages
-from gateway.members import pages as member_pages
+from gateway.outbox import pages as channel_pages
 from gateway.runtime import Runtime
 from gateway.settings import Settings
 from gateway.sla import Calendar
 from gateway.staff import tokens
 from gateway.staff.people import first_administrator
+from gateway.supervisor import Part
 from gateway.tables import Holiday, Organisation
 from gateway.web.app import build_app
-from gateway.web.keys import HEALTH, INBOX
+from gateway.web.keys import COUNTS, HEALTH, INBOX
 from gateway.web.routes import add_routes
 
 PLUGINS = ("bot_plugins.intake", "bot_plugins.commands", "bot_plugins.notices")
@@ -137,18 +140,18 @@ def application(assembled: Assembled, runtime: Runtime) -> web.Application:
     core = assembled.core
     app = build_app(core)
     app[INBOX] = runtime.inbox
-    for part in (desk_pages, member_pages, broadcast_pages):
+    for part in (desk_pages, review_pages, channel_pages, broadcast_pages, daily_pages):
         add_routes(app, part.ROUTES)
+    app[COUNTS].append(broadcast_pages.counts)
     if core.settings.sandbox:
         add_routes(app, sandbox_pages.routes(core, assembled.shared))
-
-    async def parts_alive() -> bool:
-        return runtime.supervisor.healthy
-
-    app[HEALTH]["background"] = parts_alive
     if assembled.bots is not None:
         assembled.bots.attach(app)
     return app
+
+
+async def is_alive(part: Part) -> bool:
+    return part.alive
 
 
 async def serve(checked: Settings) -> None:
@@ -166,16 +169,19 @@ async def serve(checked: Settings) -> None:
             lambda: daily.today(core),
             alone=is_sqlite(checked.database_url),
         )
+        app = application(assembled, runtime)
         runner = web.AppRunner(
-            application(assembled, runtime),
+            app,
             access_log=None,
             shutdown_timeout=CLOSE_SECONDS,
         )
         await runtime.start()
+        for part in runtime.supervisor.parts().values():
+            app[HEALTH][part.name] = partial(is_alive, part)
         try:
             await runner.setup()
             await web.TCPSite(runner, checked.server.host, checked.server.port).start()
-            with schedule.ticking(core):
+            async with schedule.ticking(core):
                 welcome(checked, password)
                 await stopping.wait()
         finally:
