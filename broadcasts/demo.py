@@ -28,7 +28,10 @@ async def install(core: Core) -> None:
     await daily.fill_queue([entry.id for entry in entries])
 
 
-async def _notice(core: Core, one: demo.Notice, now: datetime) -> None:
+async def _notice(core: Core, one: demo.Notice, moment: datetime) -> None:
+    zone = core.settings.centre.timezone
+    # Activities and approvals fall into the morning, whenever it is loaded.
+    now = moment.astimezone(zone).replace(hour=8, minute=30, second=0, microsecond=0)
     then = ManualClock(now + one.created)
     past = dataclasses.replace(core, clock=then)
     author = await _actor(one.created_by)
