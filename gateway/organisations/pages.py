@@ -17,7 +17,20 @@ _FIELDS = ("name", "code", "kind", "parent", "contact", "phone")
 
 
 async def show(request: web.Request, actor: Actor) -> web.StreamResponse:
-    return await _page(request, actor)
+    """With `?edit=` one organisation stands in the form."""
+    if "edit" not in request.query or not actor.may(Action.ADMINISTER):
+        return await _page(request, actor)
+    id = forms.whole_number(request.query["edit"]) or 0
+    found = await tree.own(actor, id)
+    form = {
+        "name": found.name,
+        "code": found.code,
+        "kind": found.kind,
+        "parent": str(found.parent_id or ""),
+        "contact": found.contact,
+        "phone": found.phone,
+    }
+    return await _page(request, actor, form, editing=id)
 
 
 async def _page(
@@ -25,6 +38,7 @@ async def _page(
     actor: Actor,
     form: dict[str, str] | None = None,
     error: RequestError | None = None,
+    editing: int = 0,
 ) -> web.Response:
     faults = error.fields if error else {}
     return await render(
@@ -39,6 +53,7 @@ async def _page(
         ],
         organisations=tree.choices(await tree.visible(actor)),
         may_edit=actor.may(Action.ADMINISTER),
+        editing=editing,
         form=form or dict.fromkeys(_FIELDS, ""),
         errors={name: text(request, words) for name, words in faults.items()},
     )
@@ -90,7 +105,7 @@ async def change(request: web.Request, actor: Actor) -> web.StreamResponse:
     except RequestError as error:
         if not error.fields:
             raise
-        return await _page(request, actor, given, error)
+        return await _page(request, actor, given, error, editing=id)
     return redirect(request, "/organisations", text(request, "组织已保存"))
 
 

@@ -9,6 +9,7 @@ from gateway.actors import Action, Actor
 from gateway.core import Core
 from gateway.database import rows, transaction
 from gateway.errors import NotFound, RequestError
+from gateway.phrases import together
 from gateway.tables import Organisation
 
 KINDS = {
@@ -156,7 +157,9 @@ async def change(core: Core, actor: Actor, id: int, draft: Draft) -> None:
     async with transaction():
         found = await own(actor, id)
         await _check(draft, id)
-        moved = draft.parent_id != found.parent_id
+        # The parent of one's own organisation is out of sight, so it reads as none.
+        unseen = found.path == actor.path and draft.parent_id is None
+        moved = draft.parent_id != found.parent_id and not unseen
         found.name, found.code, found.kind = draft.name, draft.code, draft.kind
         found.contact, found.phone = draft.contact, draft.phone
         await found.save()
@@ -211,7 +214,7 @@ async def _check(draft: Draft, id: int | None) -> None:
         faults["phone"] = "电话最多32个字符"
     if faults:
         raise RequestError(
-            "invalid", "；".join(faults.values()), status=422, fields=faults
+            "invalid", together(faults.values()), status=422, fields=faults
         )
 
 

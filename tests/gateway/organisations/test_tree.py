@@ -82,3 +82,44 @@ async def test_the_page_counts_below(console: Console) -> None:
     assert answer.status == 303
     answer = await administrator.post("/organisations", {"name": "", "parent": "1"})
     assert answer.status == 422
+
+
+async def test_an_organisation_is_renamed_in_its_form(console: Console) -> None:
+    browser = await console.browser("administrator_a")
+    for id, path in (
+        (console.centre_a.id, console.centre_a.path),
+        (console.branch_a.id, console.branch_a.path),
+    ):
+        page = await (await browser.get(f"/organisations?edit={id}")).text()
+        assert f'action="/organisations/{id}"' in page
+        parent = "" if id == console.centre_a.id else str(console.centre_a.id)
+        answer = await browser.post(
+            f"/organisations/{id}",
+            {"name": "新名", "code": f"n{id}", "kind": "centre", "parent": parent},
+        )
+        assert answer.status == 303
+        stored = await Organisation.get(id=id)
+        assert (stored.name, stored.path) == ("新名", path)
+    answer = await browser.post(
+        f"/organisations/{console.branch_a.id}",
+        {"name": "", "code": "x", "kind": "centre", "parent": "x"},
+    )
+    assert answer.status == 422
+    assert "1到120" in await answer.text()
+    for foreign in (console.centre_b.id, 0, 10**12, "x"):
+        answer = await browser.get(f"/organisations?edit={foreign}")
+        assert answer.status == 404
+
+
+async def test_a_branch_becomes_a_top_organisation_only_for_who_sees_all(
+    console: Console,
+) -> None:
+    """An empty parent is no way out of the own subtree."""
+    browser = await console.browser("administrator_a")
+    answer = await browser.post(
+        f"/organisations/{console.branch_a.id}",
+        {"name": "甲支部", "code": "x", "kind": "branch", "parent": ""},
+    )
+    assert answer.status == 422
+    stored = await Organisation.get(id=console.branch_a.id)
+    assert stored.path == console.branch_a.path
