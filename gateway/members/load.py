@@ -15,6 +15,7 @@ from gateway.database import execute_many, marks, rows, to_micros, transaction
 from gateway.members import consent, importing
 from gateway.members.importing import EMAIL, PHONE, QQ, Fault, Record, RowResult
 from gateway.organisations import tree
+from gateway.phrases import phrase
 
 T = TypeVar("T")
 _CHUNK = 400
@@ -95,19 +96,29 @@ def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
         yield found[start : start + _CHUNK]
 
 
+def _by_kind(addresses: Iterable[Address]) -> Iterator[tuple[str, list[str]]]:
+    """Kind and values in chunks: the indexes begin with the kind."""
+    values: defaultdict[str, list[str]] = defaultdict(list)
+    for address in addresses:
+        values[address.kind.value].append(address.value)
+    for kind, found in values.items():
+        for chunk in _chunks(found):
+            yield kind, chunk
+
+
 async def _held(addresses: Iterable[Address]) -> dict[Address, _Held]:
     held = {}
-    for chunk in _chunks(addresses):
+    for kind, chunk in _by_kind(addresses):
         found = await rows(
-            "SELECT a.kind, a.value, a.member_id, m.name, o.path FROM addresses a "
+            "SELECT a.value, a.member_id, m.name, o.path FROM addresses a "
             "LEFT JOIN members m ON m.id = a.member_id "
             "LEFT JOIN organisations o ON o.id = m.organisation_id "
-            f"WHERE a.value IN ({marks(len(chunk))})",
-            *(address.value for address in chunk),
+            f"WHERE a.kind = ? AND a.value IN ({marks(len(chunk))})",
+            kind,
+            *chunk,
         )
         for row in found:
-            address = Address(AddressKind(row["kind"]), row["value"])
-            held[address] = _Held(
+            held[Address(AddressKind(kind), row["value"])] = _Held(
                 member_id=row["member_id"],
                 name=row["name"] or "",
                 path=row["path"] or "",
@@ -117,15 +128,17 @@ async def _held(addresses: Iterable[Address]) -> dict[Address, _Held]:
 
 async def _namesakes(records: Iterable[Record]) -> dict[tuple[str, int], list[int]]:
     """Members of the same name in the same organisation."""
-    names = dict.fromkeys(record.name for record in records)
+    wanted = {(record.name, record.organisation_id) for record in records}
     found: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
-    for chunk in _chunks(names):
+    for chunk in _chunks({organisation_id for _, organisation_id in wanted}):
         for row in await rows(
             "SELECT id, name, organisation_id FROM members "
-            f"WHERE name IN ({marks(len(chunk))})",
+            f"WHERE organisation_id IN ({marks(len(chunk))})",
             *chunk,
         ):
-            found[row["name"], row["organisation_id"]].append(row["id"])
+            person = (row["name"], row["organisation_id"])
+            if person in wanted:
+                found[person].append(row["id"])
     return found
 
 
@@ -198,7 +211,8 @@ def _whose(
             # The same words whoever holds it: a sheet is no way to look people up.
             faults.append(Fault(field, address.value, "这里不能用，请联系上级中心核对"))
         elif known.name != record.name:
-            text = f"已登记在{mask_name(known.name)}名下，姓名不一致，请核对"
+            words = "已登记在{name}名下，姓名不一致，请核对"
+            text = phrase(words, name=mask_name(known.name))
             faults.append(Fault(field, address.value, text))
         else:
             owners.add(known.member_id)
@@ -244,7 +258,8 @@ def _refuse_doubles(steps: Sequence[Step], results: list[RowResult]) -> list[Ste
         if not first or first == step.record.row:
             kept.append(step)
             continue
-        fault = Fault(importing.NAME, step.record.name, f"和第{first}行是同一位党员")
+        same = phrase("和第{row}行是同一位党员", row=first)
+        fault = Fault(importing.NAME, step.record.name, same)
         index = next(n for n, r in enumerate(results) if r.row == step.record.row)
         results[index] = replace(results[index], record=None, faults=(fault,))
     return kept
@@ -338,17 +353,17 @@ async def _bind(core: Core, written: Sequence[tuple[Record, int]]) -> None:
 
 async def _with_choices(addresses: Iterable[Address]) -> set[Address]:
     """Those at which somebody refused or subscribed before they were anybody's."""
-    wanted, found = set(addresses), set()
-    for chunk in _chunks(wanted):
-        values = [address.value for address in chunk]
+    found = set()
+    for kind, chunk in _by_kind(addresses):
         for table in ("opt_outs", "subscriptions"):
             for row in await rows(
-                f"SELECT kind, value FROM {table} "
-                f"WHERE value IN ({marks(len(values))})",
-                *values,
+                f"SELECT value FROM {table} "
+                f"WHERE kind = ? AND value IN ({marks(len(chunk))})",
+                kind,
+                *chunk,
             ):
-                found.add(Address(AddressKind(row["kind"]), row["value"]))
-    return found & wanted
+                found.add(Address(AddressKind(kind), row["value"]))
+    return found
 
 
 async def _tag(written: Sequence[tuple[Record, int]]) -> None:
