@@ -1,0 +1,363 @@
+"""Activity notices over the API: written, approved by another, sent, watched."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
+
+from broadcasts import notices, recipients, running
+from broadcasts.content import LONGEST_TITLE, Draft
+from broadcasts.tables import Broadcast
+from gateway.actors import Action
+from gateway.api.after_commit import Held
+from gateway.api.operations import Call, Operation
+from gateway.api.schemas import Body, Code, Contact, Id, Output, Paged, Tag
+from gateway.database import transaction
+from gateway.status import BroadcastState, Bucket, OutboundState
+
+_RESOURCE = "recipients"
+_LONGEST_TEXT = 10_000  # characters
+_LONGEST_LIST = 5_000  # entries; longer ones don't fit into a request
+
+
+def _plausible(at: datetime) -> datetime:
+    """In UTC; beyond these years arithmetic with zones leaves the calendar."""
+    if not 2000 <= at.year <= 2100:
+        raise ValueError("a year from 2000 to 2100 is expected")
+    return at.astimezone(UTC)
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(_plausible)]
+Wording = Annotated[str, StringConstraints(max_length=_LONGEST_TEXT)]
+
+
+class Texts(Body):
+    """One wording per kind of channel; `default` stands in for those left out."""
+
+    sms: Wording = ""
+    default: Wording = ""
+    email: Wording = ""
+    qq: Wording = ""
+    wechat: Wording = ""
+    subject: Annotated[str, StringConstraints(max_length=500)] = ""
+
+
+class OrganisationAudience(Body):
+    type: Literal["organisation"]
+    code: Code
+    with_subtree: bool = True
+
+
+class TagAudience(Body):
+    type: Literal["tag"]
+    tag: Tag
+
+
+class ListAudience(Body):
+    """Members by id, or by an address of theirs, which is then used first."""
+
+    type: Literal["list"]
+    ids: list[Id] = Field(default_factory=list, max_length=_LONGEST_LIST)
+    addresses: list[Contact] = Field(default_factory=list, max_length=_LONGEST_LIST)
+
+
+Audience = Annotated[
+    OrganisationAudience | TagAudience | ListAudience, Field(discriminator="type")
+]
+
+
+class NewBroadcast(Body):
+    kind: Literal["notice"]
+    title: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TITLE)]
+    texts: Texts
+    audience: Audience
+    send_at: Instant | None = Field(
+        None, description="Without it: sent by `start` after the approval."
+    )
+    rsvp: bool = Field(False, description="Ask who comes.")
+    event_at: Instant | None = None
+    place: Annotated[str, StringConstraints(max_length=LONGEST_TITLE)] = ""
+    expires_at: Instant | None = Field(None, description="Not sent after that.")
+    exclude_bad: bool = Field(
+        False, description="Leave out whom the text can't be said to."
+    )
+    confirmed: bool = Field(False, description="An unusually large audience is meant.")
+
+
+class Approval(Body):
+    hash: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")] = Field(
+        description="`hash` of what was read: an edit since then is not approved."
+    )
+    confirmed: bool = Field(False, description="An unusually large audience is meant.")
+
+
+class Answers(Output):
+    yes: int
+    no: int
+    silent: int
+
+
+class BroadcastShown(Output):
+    id: int
+    kind: str
+    title: str
+    state: BroadcastState
+    hash: str = Field(description="Of text, audience and time, for the approval.")
+    texts: dict[str, str]
+    audience: dict[str, Any]
+    rsvp: bool
+    event_at: datetime | None
+    place: str
+    send_at: datetime | None
+    expires_at: datetime | None
+    created_by: str
+    approved_by: str
+    note: str = Field(description="Why it was handed back, or not sent.")
+    planned: int
+    counts: dict[Bucket, int] = Field(description="Add up to `planned`.")
+    answers: Answers | None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class RecipientFilter(Paged):
+    state: Bucket | OutboundState | None = None
+    q: str = Field("", max_length=60, description="Part of a name or organisation.")
+
+
+class RecipientShown(Output):
+    delivery_id: int
+    member_id: int | None
+    name: str
+    organisation: str
+    channel: str
+    kind: str
+    to: str = Field(description="Masked.")
+    state: OutboundState
+    reason: str = Field(description="Code; empty where the state says it all.")
+    answer: str = Field(description="yes, no; empty: none yet")
+    attended: bool
+    changed_at: datetime
+
+
+class RecipientList(Output):
+    items: list[RecipientShown]
+    next: str | None
+
+
+async def create_broadcast(call: Call, body: NewBroadcast) -> BroadcastShown:
+    """Drafted and submitted: both or neither."""
+    held = Held(call.core)
+    async with transaction():
+        made = await notices.create(held.core, call.actor, _draft(body))
+        made = await notices.submit(
+            held.core, call.actor, made.id, confirmed=body.confirmed
+        )
+    held.release()
+    return await _shown(call, made)
+
+
+def _draft(body: NewBroadcast) -> Draft:
+    return Draft(
+        title=body.title,
+        texts={name: text for name, text in body.texts.model_dump().items() if text},
+        audience=body.audience.model_dump(mode="json"),
+        rsvp=body.rsvp,
+        event_at=body.event_at,
+        place=body.place,
+        send_at=body.send_at,
+        expires_at=body.expires_at,
+        exclude_bad=body.exclude_bad,
+    )
+
+
+async def _shown(call: Call, broadcast: Broadcast) -> BroadcastShown:
+    found = await recipients.overview(call.actor, broadcast.id)
+    broadcast, said = found.broadcast, found.answers
+    return BroadcastShown(
+        id=broadcast.id,
+        kind=broadcast.kind,
+        title=broadcast.title,
+        state=BroadcastState(broadcast.state),
+        hash=notices.digest(broadcast),
+        texts=broadcast.texts,
+        audience=_audience(call, broadcast.audience),
+        rsvp=broadcast.rsvp,
+        event_at=broadcast.event_at,
+        place=broadcast.place,
+        send_at=broadcast.send_at,
+        expires_at=broadcast.expires_at,
+        created_by=broadcast.created_by,
+        approved_by=broadcast.approved_by,
+        note=broadcast.note,
+        planned=broadcast.planned,
+        counts=dict(found.counts),
+        answers=None if said is None else _answers(said),
+        started_at=broadcast.started_at,
+        finished_at=broadcast.finished_at,
+    )
+
+
+def _answers(said: recipients.Answers) -> Answers:
+    return Answers(yes=said.yes, no=said.no, silent=said.silent)
+
+
+def _audience(call: Call, described: Mapping[str, Any]) -> dict[str, Any]:
+    shown = dict(described)
+    if "addresses" in shown:
+        shown["addresses"] = [
+            call.reached(one["kind"], one["value"]).model_dump()
+            for one in shown["addresses"]
+        ]
+    return shown
+
+
+async def read_broadcast(call: Call) -> BroadcastShown:
+    return await _shown(call, await notices.find(call.actor, call.id()))
+
+
+async def approve_broadcast(call: Call, body: Approval) -> BroadcastShown:
+    approved = await notices.approve(
+        call.core, call.actor, call.id(), body.hash, confirmed=body.confirmed
+    )
+    return await _shown(call, approved)
+
+
+async def start_broadcast(call: Call) -> BroadcastShown:
+    return await _shown(call, await running.start(call.core, call.actor, call.id()))
+
+
+async def pause_broadcast(call: Call) -> BroadcastShown:
+    return await _shown(call, await running.pause(call.core, call.actor, call.id()))
+
+
+async def resume_broadcast(call: Call) -> BroadcastShown:
+    return await _shown(call, await running.resume(call.core, call.actor, call.id()))
+
+
+async def cancel_broadcast(call: Call) -> BroadcastShown:
+    return await _shown(call, await running.cancel(call.core, call.actor, call.id()))
+
+
+async def list_recipients(call: Call, query: RecipientFilter) -> RecipientList:
+    place = call.place(_RESOURCE, query.cursor)
+    found = await recipients.recipients(
+        call.actor,
+        call.id(),
+        state=query.state or "",
+        q=query.q,
+        after=int(place) if place else 0,
+        limit=query.limit + 1,
+    )
+    shown = found[: query.limit]
+    more = len(found) > query.limit
+    return RecipientList(
+        items=[_recipient(one) for one in shown],
+        next=call.next(_RESOURCE, shown[-1].id if more else None),
+    )
+
+
+def _recipient(one: recipients.Recipient) -> RecipientShown:
+    return RecipientShown(
+        delivery_id=one.id,
+        member_id=one.member_id,
+        name=one.name,
+        organisation=one.organisation,
+        channel=one.channel,
+        kind=one.kind,
+        to=one.to,
+        state=OutboundState(one.state),
+        reason=one.reason,
+        answer=one.answer,
+        attended=one.attended,
+        changed_at=one.changed_at,
+    )
+
+
+OPERATIONS = (
+    Operation(
+        method="POST",
+        path="/broadcasts",
+        action=Action.BROADCAST,
+        summary="Write a notice and submit it for approval.",
+        handler=create_broadcast,
+        body=NewBroadcast,
+        answer=BroadcastShown,
+        status=201,
+        conflicts=("large_audience", "wrong_state"),
+        keyed=True,
+    ),
+    Operation(
+        method="GET",
+        path="/broadcasts/{id}",
+        action=Action.READ,
+        summary="A notice with its numbers.",
+        handler=read_broadcast,
+        answer=BroadcastShown,
+    ),
+    Operation(
+        method="POST",
+        path="/broadcasts/{id}/approve",
+        action=Action.APPROVE,
+        summary="Approve what another wrote; one with `send_at` is scheduled.",
+        handler=approve_broadcast,
+        body=Approval,
+        answer=BroadcastShown,
+        conflicts=("revision_changed", "wrong_state", "large_audience"),
+        keyed=True,
+    ),
+    Operation(
+        method="POST",
+        path="/broadcasts/{id}/start",
+        action=Action.BROADCAST,
+        summary="Send an approved notice now.",
+        handler=start_broadcast,
+        answer=BroadcastShown,
+        conflicts=(
+            *("wrong_state", "revision_changed", "too_late", "audience_grown"),
+            "nobody",
+        ),
+        keyed=True,
+        repeatable=True,
+    ),
+    Operation(
+        method="POST",
+        path="/broadcasts/{id}/pause",
+        action=Action.BROADCAST,
+        summary="No further message leaves.",
+        handler=pause_broadcast,
+        answer=BroadcastShown,
+        conflicts=("wrong_state",),
+        keyed=True,
+    ),
+    Operation(
+        method="POST",
+        path="/broadcasts/{id}/resume",
+        action=Action.BROADCAST,
+        summary="Go on with a paused notice.",
+        handler=resume_broadcast,
+        answer=BroadcastShown,
+        conflicts=("wrong_state",),
+        keyed=True,
+    ),
+    Operation(
+        method="POST",
+        path="/broadcasts/{id}/cancel",
+        action=Action.BROADCAST,
+        summary="End a notice; what has not left doesn't leave.",
+        handler=cancel_broadcast,
+        answer=BroadcastShown,
+        conflicts=("wrong_state",),
+        keyed=True,
+    ),
+    Operation(
+        method="GET",
+        path="/broadcasts/{id}/recipients",
+        action=Action.READ,
+        summary="Everybody meant, with state and reason.",
+        handler=list_recipients,
+        query=RecipientFilter,
+        answer=RecipientList,
+    ),
+)
