@@ -557,7 +557,10 @@
   });
 
   document.addEventListener("toast", (event) => showToast(event.detail));
-  document.addEventListener("htmx:responseError", () => showToast({ text: word("failed"), tone: "bad" }));
+  // The answer's own words are shown where it brings some.
+  document.addEventListener("htmx:responseError", ({ detail }) => {
+    if (!detail.xhr.getResponseHeader("HX-Trigger")) showToast({ text: word("failed"), tone: "bad" });
+  });
   document.addEventListener("htmx:sendError", () => showToast({ text: word("offline"), tone: "bad" }));
 
   addEventListener("beforeunload", (event) => {

@@ -14,7 +14,7 @@ from tests.labs.centre import Centre, named
 from tests.labs.recording import qq, recorder, sms, windowed
 
 
-def say(text: str, **values: object) -> str:
+def say(text: str, /, **values: object) -> str:
     return text.format(**values) if values else text
 
 

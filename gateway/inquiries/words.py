@@ -1,0 +1,101 @@
+"""What codes in the tables mean, in the words of the desk; pages translate them."""
+
+from collections.abc import Mapping
+
+SOURCES: Mapping[str, str] = {
+    "message": "来信",
+    "counter": "来访",
+    "phone": "来电",
+    "api": "接口",
+}
+URGENCIES: Mapping[str, str] = {"normal": "普通", "urgent": "紧急"}
+KINDS: Mapping[str, str] = {
+    "phone": "短信",
+    "email": "邮件",
+    "qq": "QQ",
+    "group": "QQ 群",
+    "wechat": "微信",
+    "web": "网页",
+}
+RATINGS: Mapping[int, str] = {1: "满意", 2: "基本满意", 3: "不满意"}
+
+# Why a channel was passed over; `{channel}` is its label.
+REFUSALS: Mapping[str, str] = {
+    "template_only": "{channel}只能发审核过的模板",
+    "never_wrote": "{channel}不能主动发起",
+    "reply_window_closed": "{channel}的回复时限已过",
+    "replies_used": "{channel}的回复次数已用完",
+    "no_channel": "没有开通{channel}",
+    "too_long": "内容超过{channel}的上限",
+}
+
+# Why an outgoing message is in its state.
+REASONS: Mapping[str, str] = {
+    "opted_out": "党员已退订",
+    "unsubscribed": "没有订阅",
+    "expired": "等得太久，已经过时",
+    "quiet_hours": "夜间不打扰，早上再发",
+    "rerouted": "改走了别的渠道",
+    "no_channel": "没有可用的渠道",
+    "taken_back": "发出前撤回",
+    "process_ended": "发送途中程序中断，不知道对方收到没有",
+    "no_outcome": "渠道没有说结果",
+    "no_answer": "渠道没有回话",
+    "timeout": "渠道没有回话",
+    "stopped": "发送途中程序停止",
+    "connection_lost": "发送途中连接断了",
+    "unreadable_answer": "看不懂渠道的回话",
+    "adapter_error": "渠道程序出错",
+    "value_missing": "内容里有空缺的占位符",
+    "template_only": "这个渠道只能发审核过的模板",
+    "too_long": "内容太长，这个渠道发不了",
+    "confirmed": "工作人员确认已送到",
+    "given_up": "工作人员决定不再发送",
+    "sent_again": "工作人员决定再发一次",
+}
+
+# Lines of the timeline that are not somebody's words; `{...}` are values of the line.
+EVENTS: Mapping[str, str] = {
+    "receipt_skipped": "今天自动回执已发够，没有再发",
+    "no_channel": "没有可用的渠道，没有发出",
+    "rerouted": "改走{to}",
+    "undelivered": "没有送达",
+    "claimed": "接手办理",
+    "assigned": "交给 {to} 承办",
+    "transferred": "转给 {to}",
+    "extended": "延长期限",
+    "classified": "更正了类别或紧急程度",
+    "identified": "确认来信人是 {text}",
+    "closed": "办结",
+    "rated": "评价：{rating}",
+    "reopened": "重新办理",
+    "director_told": "已报主任督办",
+    "supervised": "督办",
+    "seen": "主任已阅",
+    "taken_back": "撤回了刚才的答复",
+    "moved_in": "一条来信从 {number} 移入",
+    "moved_out": "一条来信移到 {number}",
+    "decided": "对结果不明的消息作了决定",
+}
+REOPENED: Mapping[str, str] = {
+    "dissatisfied": "党员不满意",
+    "message": "党员又来信",
+}
+
+# Remarks of adapters on an inbound message.
+NOTES: Mapping[str, str] = {
+    "unreadable": "部分内容无法识别",
+    "truncated": "内容太长，已截短",
+    "encrypted": "加密邮件，无法查看",
+    "no_sender": "没有可靠的发件地址",
+    "attachments_cut": "附件太多，只保存了一部分",
+}
+
+# Why the router put a message before staff.
+REVIEWS: Mapping[str, str] = {
+    "several_open": "这位党员有几件咨询在办，看不出说的是哪一件。",
+    "several_numbers": "来信里写了几个单号。",
+    "which_prompt": "这个回复可能对应几个问题。",
+    "automatic": "像是自动回复或系统通知，不会自动作答。",
+    "failed": "系统处理这条消息时三次出错，请人工处理。",
+}
