@@ -1,0 +1,229 @@
+"""The channels as the console shows them: state, numbers, abilities, last error."""
+
+from collections.abc import Mapping
+from datetime import datetime, time
+from typing import Any
+
+from gateway import addresses, audit
+from gateway import database as db
+from gateway.actors import Action, Actor
+from gateway.channels import Channel, Reach, Route, refusal
+from gateway.contract import (
+    Address,
+    AddressKind,
+    Capabilities,
+    Listens,
+    MessageKind,
+    Receives,
+)
+from gateway.core import Core
+from gateway.database import Row, from_micros, rows, to_micros
+from gateway.errors import NotFound, RequestError
+from gateway.outbox.enqueue import Draft, enqueue
+from gateway.web.hooks import hook_path
+
+EXAMPLES: Mapping[AddressKind, str] = {
+    AddressKind.PHONE: "13800138000",
+    AddressKind.EMAIL: "name@example.org",
+    AddressKind.QQ: "12345678",
+    AddressKind.GROUP: "12345678",
+}
+PUSHES = ("report", "reply")  # what SMS providers push: receipts, and replies
+_TESTS_SHOWN = 3
+
+
+async def cards(core: Core, actor: Actor, say: Any) -> list[dict[str, Any]]:
+    """The `channels` of templates/pages/partials/_channel_cards.html."""
+    since = to_micros(_midnight(core))
+    numbers = await _numbers(since)
+    received = await _received(since)
+    return [
+        await _card(core, actor, one, numbers.get(one.name, {}), received, say)
+        for one in core.channels
+    ]
+
+
+def _midnight(core: Core) -> datetime:
+    zone = core.settings.centre.timezone
+    return datetime.combine(core.clock.now().astimezone(zone).date(), time.min, zone)
+
+
+async def _numbers(since: int) -> Mapping[str, Row]:
+    found = await rows(
+        "SELECT channel, "
+        "COUNT(CASE WHEN state = 'queued' THEN 1 END) AS waiting, "
+        "COUNT(CASE WHEN state = 'unknown' THEN 1 END) AS unknown, "
+        "COUNT(CASE WHEN state IN ('accepted', 'delivered', 'read') "
+        "AND changed_at >= ? THEN 1 END) AS sent, "
+        "COUNT(CASE WHEN state IN ('failed', 'dead') AND changed_at >= ? THEN 1 END) "
+        "AS failed, "
+        "MAX(CASE WHEN state IN ('accepted', 'delivered', 'read') "
+        "THEN changed_at END) AS last_success FROM outbox GROUP BY channel",
+        since,
+        since,
+    )
+    return {row["channel"]: row for row in found}
+
+
+async def _received(since: int) -> Mapping[str, int]:
+    found = await rows(
+        "SELECT channel, COUNT(*) AS n FROM inbound WHERE received_at >= ? "
+        "GROUP BY channel",
+        since,
+    )
+    return {row["channel"]: int(row["n"]) for row in found}
+
+
+async def _card(
+    core: Core,
+    actor: Actor,
+    channel: Channel,
+    numbers: Mapping[str, Any],
+    received: Mapping[str, int],
+    say: Any,
+) -> dict[str, Any]:
+    kind = first_kind(channel)
+    last = numbers.get("last_success")
+    return {
+        "name": channel.name,
+        "label": channel.label,
+        "kind": kind,
+        "adapter": channel.common.adapter,
+        "state": state(channel),
+        "waiting": int(numbers.get("waiting", 0)),
+        "sent_today": int(numbers.get("sent", 0)),
+        "received_today": received.get(channel.name, 0),
+        "failed_today": int(numbers.get("failed", 0)),
+        "unknown": int(numbers.get("unknown", 0)),
+        "last_success": None if last is None else from_micros(last),
+        "last_error": await _last_error(channel, say),
+        "abilities": abilities(channel, say),
+        "to_example": EXAMPLES.get(kind, ""),
+        "pushes": _pushes(core, actor, channel),
+        "tests": await _tests(channel),
+    }
+
+
+def first_kind(channel: Channel) -> AddressKind:
+    kinds = channel.capabilities.address_kinds
+    return next(kind for kind in AddressKind if kind in kinds)
+
+
+def state(channel: Channel) -> str:
+    """ok, trouble (the last send failed) or down (its own entry is closed)."""
+    if isinstance(channel.adapter, Listens) and not channel.listening:
+        return "down"
+    return "trouble" if channel.trouble else "ok"
+
+
+async def _last_error(channel: Channel, say: Any) -> dict[str, Any] | None:
+    """The newest thing the account reported or failed at, while it is in trouble."""
+    found = await rows(
+        "SELECT code, detail, at FROM channel_events WHERE channel = ? "
+        "ORDER BY id DESC LIMIT 1",
+        channel.name,
+    )
+    if not found or state(channel) == "ok":
+        return None
+    mend = say("请检查 settings.toml 里的账号和网络；渠道恢复后会自动接着发。")
+    said = ": ".join(filter(None, (found[0]["code"], found[0]["detail"])))
+    return {"at": from_micros(found[0]["at"]), "text": said, "mend": mend}
+
+
+def abilities(channel: Channel, say: Any) -> list[str]:
+    """What the channel can do, in words."""
+    limits = channel.capabilities
+    return [say(words, **values) for words, values in _abilities(channel, limits)]
+
+
+def _abilities(
+    channel: Channel, limits: Capabilities
+) -> list[tuple[str, dict[str, object]]]:
+    found: list[tuple[str, dict[str, object]]] = []
+    found.append(("可以主动发送" if limits.proactive else "只能回复来信", {}))
+    if limits.reply_window is not None:
+        minutes = limits.reply_window.total_seconds() / 60
+        found.append(("{n} 分钟内可回复", {"n": round(minutes)}))
+    if limits.replies_per_message is not None:
+        found.append(("每条来信可回复 {n} 次", {"n": limits.replies_per_message}))
+    if not limits.free_text:
+        found.append(("只发审核过的模板", {}))
+        bound = "、".join(kind.value for kind in channel.common.bindings)
+        found.append(("已绑定模板：{kinds}", {"kinds": bound or "—"}))
+    found.append(("有送达回执" if limits.delivery_receipts else "没有送达回执", {}))
+    found.append(("最长 {n}", {"n": limits.max_length}))
+    found.append(("每秒 {n} 条", {"n": f"{limits.rate_per_second:g}"}))
+    return found
+
+
+def _pushes(core: Core, actor: Actor, channel: Channel) -> list[str]:
+    """What has to be entered at the provider; administrators only: it is a secret."""
+    if not actor.may(Action.ADMINISTER) or not isinstance(channel.adapter, Receives):
+        return []
+    base = core.settings.server.public_url.rstrip("/")
+    return [base + hook_path(core, channel.name, path) for path in PUSHES]
+
+
+async def _tests(channel: Channel) -> list[dict[str, Any]]:
+    """The newest test messages, with what became of them."""
+    found = await rows(
+        "SELECT kind, value, state, reason, changed_at FROM outbox "
+        "WHERE channel = ? AND message_kind = 'test' ORDER BY id DESC LIMIT ?",
+        channel.name,
+        _TESTS_SHOWN,
+    )
+    return [
+        {
+            "to": addresses.mask(_address(row["kind"], row["value"])),
+            "state": row["state"],
+            "reason": row["reason"],
+            "at": from_micros(row["changed_at"]),
+        }
+        for row in found
+    ]
+
+
+def _address(kind: str, value: str) -> Address:
+    return Address(AddressKind(kind), value)
+
+
+async def send_test(core: Core, actor: Actor, name: str, to: str, text: str) -> None:
+    """One message of kind TEST on this very channel; the card shows its fate."""
+    actor.require(Action.ADMINISTER)
+    channel = core.channels.get(name)
+    if channel is None:
+        raise NotFound("channel")
+    if not text.strip():
+        raise RequestError(
+            "empty", "请写上内容", status=422, fields={"text": "请写上内容"}
+        )
+    address = _parsed(channel, to)
+    reach = Reach(address=address, channel=name)
+    code = refusal(channel, MessageKind.TEST, reach, core.clock.now())
+    if code is not None:
+        raise RequestError(
+            code, "这个渠道现在不能发测试：只能回复来信，或没有绑定测试模板", status=409
+        )
+    draft = Draft(kind=MessageKind.TEST, text=text.strip()[:500])
+    async with db.transaction():
+        row = await enqueue(core, draft, Route(channel, reach, ()))
+        await audit.record(
+            core.clock,
+            actor,
+            "channel.tested",
+            f"channel:{name}",
+            outbox=None if row is None else row.id,
+        )
+    core.wakeups.wake(f"sender:{name}")
+    core.hub.publish("channel", name)
+
+
+def _parsed(channel: Channel, to: str) -> Address:
+    problem = ""
+    for kind in AddressKind:
+        if channel.serves(kind):
+            try:
+                return addresses.parse(kind, to)
+            except addresses.AddressError as error:
+                problem = problem or str(error)
+    raise RequestError("address", problem, status=422, fields={"to": problem})

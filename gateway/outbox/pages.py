@@ -1,0 +1,85 @@
+"""The channels page: their state, test messages, and messages of unknown outcome."""
+
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+
+from gateway.actors import Action, Actor
+from gateway.database import from_micros
+from gateway.inquiries import history, words
+from gateway.inquiries.history import masked
+from gateway.outbox import overview, unknown
+from gateway.web import forms
+from gateway.web.keys import CORE
+from gateway.web.pages import redirect, render, text
+from gateway.web.routes import page
+
+
+async def show_channels(request: web.Request, actor: Actor) -> web.StreamResponse:
+    return await render(
+        request, "channels.html", active="channels", **await _context(request, actor)
+    )
+
+
+async def show_cards(request: web.Request, actor: Actor) -> web.StreamResponse:
+    return await render(
+        request, "partials/_channel_cards.html", **await _context(request, actor)
+    )
+
+
+async def _context(request: web.Request, actor: Actor) -> dict[str, Any]:
+    say = partial(text, request)
+    return {
+        "channels": await overview.cards(request.app[CORE], actor, say),
+        "may_test": actor.may(Action.ADMINISTER),
+        "unknown": await _unknown(request, actor),
+    }
+
+
+async def _unknown(request: web.Request, actor: Actor) -> list[dict[str, Any]]:
+    if not actor.may(Action.WORK):
+        return []
+    core, say = request.app[CORE], partial(text, request)
+    return [
+        {
+            "id": row["id"],
+            "who": row["member"] or masked(row["kind"], row["value"]),
+            "to": masked(row["kind"], row["value"]),
+            "channel": history.channel(core, row["channel"], row["kind"], say),
+            "number": row["number"] or "",
+            "reason": say(words.REASONS.get(row["reason"], row["reason"])),
+            "at": from_micros(row["changed_at"]),
+        }
+        for row in await unknown.unknown(actor)
+    ]
+
+
+async def send_test(request: web.Request, actor: Actor) -> web.StreamResponse:
+    form = await forms.read(request)
+    name = request.match_info["name"]
+    core = request.app[CORE]
+    await overview.send_test(core, actor, name, form.get("to"), form.get("text"))
+    return redirect(
+        request, "/channels", text(request, "测试消息已交出，结果显示在渠道卡片上")
+    )
+
+
+async def decide(request: web.Request, actor: Actor) -> web.StreamResponse:
+    form = await forms.read(request)
+    await unknown.decide(
+        request.app[CORE],
+        actor,
+        forms.path_id(request),
+        form.get("decision"),
+        form.get("reason"),
+    )
+    return redirect(request, "/channels", text(request, "已按您的决定处理"))
+
+
+ROUTES = (
+    page("GET", "/channels", show_channels, Action.READ),
+    page("GET", "/channels/cards", show_cards, Action.READ, background=True),
+    page("POST", "/channels/{name}/test", send_test, Action.ADMINISTER),
+    page("POST", "/messages/{id}/decide", decide, Action.WORK),
+)

@@ -1,0 +1,89 @@
+"""What nobody knows leaves that state only by a named person's decision."""
+
+import pytest
+
+from gateway.actors import Role
+from gateway.contract import AddressKind
+from gateway.errors import NotFound, OutcomeUnknown, RequestError
+from gateway.inquiries import work
+from gateway.outbox import overview, unknown
+from gateway.tables import Attempt, Audit, Outbound
+from tests.console import staff
+from tests.labs.centre import PHONE, Centre, named
+from tests.labs.recording import recorder
+
+
+async def lost(centre: Centre) -> Outbound:
+    """An answer whose outcome is unknown."""
+    await centre.arrives("请问党费怎么交？")
+    await centre.sends("短信")
+    recorder(named(centre.core, "短信")).outcome = OutcomeUnknown("no_answer")
+    number = (await centre.inquiry()).number
+    sent = await work.answer(centre.core, centre.clerk, number, "每月交")
+    await centre.sends("短信")
+    recorder(named(centre.core, "短信")).outcome = None
+    return await Outbound.get(id=sent.id)
+
+
+async def test_it_is_never_sent_again_by_itself(centre: Centre) -> None:
+    message = await lost(centre)
+    assert message.state == "unknown"
+    centre.later(days=1)
+    await centre.sends("短信")
+    assert (await Outbound.get(id=message.id)).state == "unknown"
+    assert await Attempt.filter(outbound_id=message.id).count() == 1
+
+
+@pytest.mark.parametrize(
+    ("decision", "state"),
+    [("sent", "accepted"), ("again", "accepted"), ("give_up", "dead")],
+)
+async def test_a_person_decides_with_a_reason(
+    centre: Centre, decision: str, state: str
+) -> None:
+    message = await lost(centre)
+    [row] = await unknown.unknown(centre.clerk)
+    assert row["id"] == message.id
+    assert await unknown.unknown(centre.other) == []
+    await unknown.decide(
+        centre.core, centre.clerk, message.id, decision, "电话问过本人"
+    )
+    await centre.sends("短信")
+    assert (await Outbound.get(id=message.id)).state == state
+    attempts = 2 if decision == "again" else 1
+    assert await Attempt.filter(outbound_id=message.id).count() == attempts
+    entry = await Audit.get(action="message.decided")
+    assert entry.detail == {"decision": decision, "reason": "电话问过本人"}
+    with pytest.raises(NotFound):
+        await unknown.decide(centre.core, centre.clerk, message.id, "sent", "再来")
+
+
+async def test_without_a_reason_or_right_nothing_happens(centre: Centre) -> None:
+    message = await lost(centre)
+    with pytest.raises(RequestError):
+        await unknown.decide(centre.core, centre.clerk, message.id, "sent", "  ")
+    with pytest.raises(RequestError):
+        await unknown.decide(centre.core, centre.clerk, message.id, "burn", "因为")
+    with pytest.raises(NotFound):
+        await unknown.decide(centre.core, centre.other, message.id, "sent", "因为")
+    assert (await Outbound.get(id=message.id)).state == "unknown"
+
+
+async def test_a_test_message_leaves_on_this_very_channel(centre: Centre) -> None:
+    core = centre.core
+    chief = await staff(core, Role.ADMINISTRATOR, centre.county, "chief")
+    with pytest.raises(RequestError) as refused:
+        await overview.send_test(core, centre.clerk, "短信", PHONE, "试")
+    assert refused.value.status == 403
+    with pytest.raises(RequestError) as refused:
+        await overview.send_test(core, chief, "短信", "12", "试")
+    assert "to" in refused.value.fields
+    await overview.send_test(core, chief, "短信", "138 0013 8000", "试一下")
+    await centre.sends("短信")
+    assert recorder(named(core, "短信")).texts == ["试一下"]
+    cards = await overview.cards(core, chief, lambda text, **values: text)
+    card = next(one for one in cards if one["name"] == "短信")
+    assert card["tests"][0]["state"] == "accepted"
+    assert card["tests"][0]["to"] == "138****8000"
+    assert card["kind"] == AddressKind.PHONE
+    assert (card["state"], card["sent_today"]) == ("ok", 1)
