@@ -142,7 +142,7 @@ def application(assembled: Assembled, runtime: Runtime) -> web.Application:
     app[INBOX] = runtime.inbox
     for part in (desk_pages, review_pages, channel_pages, broadcast_pages, daily_pages):
         add_routes(app, part.ROUTES)
-    app[COUNTS].append(broadcast_pages.counts)
+    app[COUNTS] += [desk_pages.count, review_pages.count, broadcast_pages.counts]
     if core.settings.sandbox:
         add_routes(app, sandbox_pages.routes(core, assembled.shared))
     if assembled.bots is not None:
