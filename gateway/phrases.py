@@ -1,6 +1,7 @@
 """Words for people that have values in them, so that pages can translate them later."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import reduce
 
 
 class Phrase(str):
@@ -15,8 +16,13 @@ class Phrase(str):
 
 
 def phrase(words: str, **values: object) -> Phrase:
-    """`words` with each `{name}` filled in; a value may be a phrase itself."""
-    found = Phrase(words.format(**values))
+    """`words` with each `{name}` filled in; a value may be a phrase itself.
+
+    Without values it marks any text as words of ours, which pages then translate.
+    """
+    if isinstance(words, Phrase):
+        return words
+    found = Phrase(words.format(**values) if values else words)
     found.words, found.values = words, values
     return found
 
@@ -29,4 +35,10 @@ def translated(text: str, look_up: Callable[[str], str]) -> str:
         name: translated(value, look_up) if isinstance(value, str) else value
         for name, value in text.values.items()
     }
-    return look_up(text.words).format(**values)
+    said = look_up(text.words)
+    return said.format(**values) if values else said
+
+
+def together(texts: Iterable[str]) -> str:
+    """Several faults as one text."""
+    return reduce(lambda one, more: phrase("{one}；{more}", one=one, more=more), texts)

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gateway.actors import Action, Actor, Role
 from gateway.core import Core
-from gateway.phrases import translated
+from gateway.phrases import Phrase, translated
 from gateway.staff.sessions import SignedIn
 from gateway.web import access
 from gateway.web.filters import filters
@@ -72,6 +72,9 @@ class Pages:
             extensions=["jinja2.ext.i18n"],
             autoescape=True,
             undefined=StrictUndefined,
+            finalize=lambda shown: (
+                translate(shown) if isinstance(shown, Phrase) else shown
+            ),
             trim_blocks=True,
             lstrip_blocks=True,
         )

@@ -2,7 +2,7 @@
 
 import json
 
-from gateway.phrases import phrase, translated
+from gateway.phrases import phrase, together, translated
 
 ENGLISH = {
     "最多 {n} 个字符": "At most {n} characters",
@@ -44,5 +44,20 @@ def test_survives_as_the_text_of_an_exception() -> None:
     assert translated(str(error), english) == "At most 64 characters"
 
 
+def test_a_text_without_values_is_marked_and_keeps_its_braces() -> None:
+    found = phrase("请改用 {{ 和 }}")
+
+    assert phrase(found) is found
+    assert translated(found, english) == "请改用 {{ 和 }}"
+
+
 def test_plain_text_is_looked_up_and_else_left() -> None:
     assert translated("无", english) == "无"
+
+
+def test_several_faults_are_one_text() -> None:
+    found = together(["甲", phrase("最多 {n} 个字符", n=3), "乙"])
+
+    assert found == "甲；最多 3 个字符；乙"
+    assert translated(found, english) == "甲；At most 3 characters；乙"
+    assert together(["甲"]) == "甲"
