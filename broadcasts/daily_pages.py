@@ -12,6 +12,7 @@ from gateway.actors import Action, Actor
 from gateway.core import Core
 from gateway.errors import NotFound, RequestError
 from gateway.inquiries.matters import NAMES, Matter
+from gateway.phrases import phrase
 from gateway.web.forms import path_id, whole_number
 from gateway.web.forms import read as read_form
 from gateway.web.keys import CORE
@@ -85,7 +86,9 @@ async def _queue(request: web.Request, actor: Actor) -> dict[str, Any]:
 
 def _label(entry: Any) -> str:
     times = int(entry["times"])
-    return f"{entry['question']}（发过 {times} 次）" if times else entry["question"]
+    if not times:
+        return str(entry["question"])
+    return phrase("{question}（发过 {n} 次）", question=entry["question"], n=times)
 
 
 async def _next(core: Core, item: Item) -> dict[str, Any]:
@@ -114,12 +117,12 @@ def _days(core: Core, items: list[Item]) -> list[dict[str, Any]]:
             {
                 "id": item.id,
                 "question": item.question,
-                "matter_label": NAMES[Matter(item.matter)]
+                "matter_label": phrase(NAMES[Matter(item.matter)])
                 if item.matter in set(Matter)
                 else item.matter,
                 "basis": item.basis,
                 "sample": item.sample,
-                "day": "未核对" if item.sample else view.month_day(at),
+                "day": phrase("未核对") if item.sample else view.month_day(at),
             }
         )
         if not item.sample:

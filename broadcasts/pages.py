@@ -11,6 +11,7 @@ from gateway.actors import Action, Actor
 from gateway.core import Core
 from gateway.errors import RequestError
 from gateway.organisations import tree
+from gateway.phrases import phrase
 from gateway.status import BroadcastState
 from gateway.web.forms import Form, path_id, whole_number
 from gateway.web.forms import read as read_form
@@ -109,7 +110,7 @@ async def _edit_page(
         ],
         segments=_segments(core),
         preview=found,
-        errors=dict(errors or {}),
+        errors={name: phrase(fault) for name, fault in (errors or {}).items()},
         approved=broadcast is not None and broadcast.state in _APPROVED,
     )
 
@@ -200,7 +201,7 @@ async def show(request: web.Request, actor: Actor) -> web.StreamResponse:
         recipients=[view.recipient(core, one) for one in listed],
         filter={"state": state, "q": words},
         states=[
-            {"value": bucket.value, "label": recipients.BUCKET_LABELS[bucket]}
+            {"value": bucket.value, "label": phrase(recipients.BUCKET_LABELS[bucket])}
             for bucket in view.BUCKETS
         ],
         pager=pager(request, _start(request), len(listed), total, view.PAGE),
@@ -287,7 +288,9 @@ async def _act(
     except RequestError as error:
         if error.status not in (403, 409, 422) or not error.detail:
             raise
-        return redirect(request, f"/broadcasts/{id}", error.detail, "bad")
+        return redirect(
+            request, f"/broadcasts/{id}", text(request, error.detail), "bad"
+        )
     return _back(request, id, said)
 
 

@@ -15,6 +15,7 @@ from gateway.actors import Action, Actor
 from gateway.core import Core
 from gateway.database import from_micros, marks, rows
 from gateway.inquiries.words import KINDS
+from gateway.phrases import phrase
 from gateway.status import BroadcastState, Bucket
 from gateway.tables import Member
 
@@ -113,14 +114,14 @@ async def audience_text(broadcast: Broadcast) -> str:
             )
             name = found[0]["name"] if found else described["code"]
             below = described.get("with_subtree", True)
-            return f"{name}及其下级" if below else str(name)
+            return phrase("{name}及其下级", name=str(name)) if below else str(name)
         case "tag":
-            return f"标签“{described['tag']}”"
+            return phrase("标签“{tag}”", tag=described["tag"])
         case "list":
             size = len(described.get("addresses", ())) + len(described.get("ids", ()))
-            return f"名单（{size} 人）"
+            return phrase("名单（{n} 人）", n=size)
         case "subscribers":
-            return "订阅每日一答的人"
+            return phrase("订阅每日一答的人")
     return ""
 
 
@@ -134,13 +135,13 @@ async def head(core: Core, broadcast: Broadcast) -> dict[str, Any]:
         "id": broadcast.id,
         "title": broadcast.title,
         "state": broadcast.state,
-        "author": broadcast.created_by or "系统",
+        "author": broadcast.created_by or phrase("系统"),
         "audience": await audience_text(broadcast),
         "place": broadcast.place,
         "send_at": broadcast.started_at or broadcast.send_at,
         "event_at": broadcast.event_at,
         "revision": broadcast.revision,
-        "note": broadcast.note,
+        "note": phrase(broadcast.note),
         "texts": _texts(broadcast),
     }
 
@@ -159,7 +160,7 @@ def _texts(broadcast: Broadcast) -> list[dict[str, Any]]:
     subject = broadcast.texts.get("subject", "")
     return [
         {
-            "channel": {"kind": _VARIANT_KINDS.get(name, name), "label": label},
+            "channel": {"kind": _VARIANT_KINDS.get(name, name), "label": phrase(label)},
             "subject": subject if name in ("default", "email") else "",
             "text": broadcast.texts[name],
         }
@@ -200,7 +201,7 @@ async def left_out(stored: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     names = {m.id: m.name for m in await Member.filter(id__in=ids)} if ids else {}
     return [
         {
-            "label": LEFT_OUT.get(one["reason"], one["reason"]),
+            "label": phrase(LEFT_OUT.get(one["reason"], one["reason"])),
             "number": one["count"],
             "people": [
                 {"path": f"/members/{id}", "name": names[id]}
@@ -222,7 +223,7 @@ async def progress(core: Core, found: Overview) -> dict[str, Any]:
         "buckets": [
             {
                 "state": bucket.value,
-                "label": BUCKET_LABELS[bucket],
+                "label": phrase(BUCKET_LABELS[bucket]),
                 "number": found.counts[bucket],
                 "path": f"/broadcasts/{id}?state={bucket.value}",
             }
@@ -245,9 +246,12 @@ async def _time_left(core: Core, broadcast: Broadcast) -> str:
     earliest = from_micros(min(row["due"] for row in found))
     if earliest > core.clock.now():
         zone = core.settings.centre.timezone
-        return f"{earliest.astimezone(zone):%m-%d %H:%M} 继续发送"
+        at = f"{earliest.astimezone(zone):%m-%d %H:%M}"
+        return phrase("{at} 继续发送", at=at)
     seconds = max(_seconds(core, row["channel"], row["n"]) for row in found)
-    return f"约 {-(-seconds // 60)} 分钟后发完" if seconds > 60 else "马上发完"
+    if seconds <= 60:
+        return phrase("马上发完")
+    return phrase("约 {n} 分钟后发完", n=-(-seconds // 60))
 
 
 def _seconds(core: Core, name: str, messages: int) -> int:
@@ -259,13 +263,13 @@ def _seconds(core: Core, name: str, messages: int) -> int:
 def recipient(core: Core, one: Recipient) -> dict[str, Any]:
     return {
         "id": one.id,
-        "member": one.name or "未登记的号码",
+        "member": one.name or phrase("未登记的号码"),
         "path": f"/members/{one.member_id}" if one.member_id else "#",
         "organisation": one.organisation,
         "channel": channel_of(core, one.channel, one.kind),
         "to": one.to,
         "state": one.state,
-        "reason": one.reason_text,
+        "reason": phrase(one.reason_text),
         "changed_at": one.changed_at,
         "rsvp": one.answer,
         "attended": one.attended,
@@ -287,7 +291,7 @@ def preview_of(found: Preview, errors: Sequence[str]) -> dict[str, Any]:
             }
         )
     problems = {
-        f"{way.label}：{sample.problem}"
+        phrase("{channel}：{why}", channel=way.label, why=sample.problem)
         for way in found.ways
         for sample in way.samples
         if sample.problem
@@ -298,8 +302,8 @@ def preview_of(found: Preview, errors: Sequence[str]) -> dict[str, Any]:
         "opted_out": found.opted_out,
         "price_fen": found.price_fen,
         "ways": ways,
-        "errors": [*errors, *sorted(problems)],
-        "hints": list(found.hints),
+        "errors": [phrase(error) for error in (*errors, *sorted(problems))],
+        "hints": [phrase(hint) for hint in found.hints],
         "repeated": found.repeated,
     }
 
@@ -312,14 +316,17 @@ async def tags(actor: Actor) -> list[dict[str, str]]:
         f"{actor.path}%",
     )
     return [
-        {"value": row["tag"], "label": f"{row['tag']}（{row['n']} 人）"}
+        {
+            "value": row["tag"],
+            "label": phrase("{tag}（{n} 人）", tag=row["tag"], n=row["n"]),
+        }
         for row in found
     ]
 
 
 def kind_label(kind: str) -> dict[str, str]:
-    return {"kind": kind, "label": KINDS.get(kind, kind)}
+    return {"kind": kind, "label": phrase(KINDS.get(kind, kind))}
 
 
 def month_day(at: datetime) -> str:
-    return f"{at.month}月{at.day}日"
+    return phrase("{month}月{day}日", month=at.month, day=at.day)

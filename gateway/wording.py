@@ -12,6 +12,7 @@ from datetime import date
 from difflib import get_close_matches
 
 from gateway.contract import Capabilities
+from gateway.phrases import phrase
 from gateway.text import length, visible
 
 MAX_TEXT = 20_000  # characters of a text with its placeholders
@@ -37,7 +38,15 @@ class WordingError(ValueError):
     """A text outside the language: where (from 1), what is wrong, how to mend it."""
 
     def __init__(self, line: int, column: int, problem: str, mend: str) -> None:
-        super().__init__(f"第{line}行第{column}个字：{problem}。{mend}。")
+        super().__init__(
+            phrase(
+                "第{line}行第{column}个字：{problem}。{mend}。",
+                line=line,
+                column=column,
+                problem=problem,
+                mend=mend,
+            )
+        )
         self.line = line
         self.column = column
         self.problem = problem
@@ -72,7 +81,7 @@ def parse(text: str, fields: Mapping[str, str]) -> tuple[Part, ...]:
     WordingError for the first thing that is not of the language.
     """
     if len(text) > MAX_TEXT:
-        raise WordingError(1, 1, f"文本超过{MAX_TEXT}字", "请缩短")
+        raise WordingError(1, 1, phrase("文本超过{n}字", n=MAX_TEXT), "请缩短")
     parts: list[Part] = []
     position = 0
     while found := _BRACE.search(text, position):
@@ -99,7 +108,7 @@ def _end_of_placeholder(text: str, start: int) -> int:
 
 def _explain_brace(opening: str) -> tuple[str, str]:
     if opening in ("{%", "{#"):
-        return f"这里不支持 {opening} 语句", _MEND
+        return phrase("这里不支持 {opening} 语句", opening=opening), _MEND
     if opening[0] in "｛｝":
         return "这是全角的花括号", "请改用半角的 {{ 和 }}"
     if opening[0] == "}":
@@ -135,8 +144,8 @@ def _explain_field(name: str, fields: Mapping[str, str]) -> tuple[str, str]:
         return "这里没有字段可用", "请删去占位符"
     near = get_close_matches(name[:MAX_FIELD], fields, n=3, cutoff=0.4)
     known = "、".join(near or list(fields)[:8])
-    hint = f"是不是要写：{known}" if near else f"可以写：{known}"
-    return f"没有“{visible(name[:MAX_FIELD])}”这个字段", hint
+    hint = phrase("是不是要写：{known}" if near else "可以写：{known}", known=known)
+    return phrase("没有“{name}”这个字段", name=visible(name[:MAX_FIELD])), hint
 
 
 def _error(text: str, position: int, problem: str, mend: str) -> WordingError:
@@ -206,7 +215,9 @@ def check_text(
     size = length(signature + text, capabilities.encoding)
     if size > capabilities.max_length:
         over = size - capabilities.max_length
-        problems.append(Problem("too_long", f"正文太长，超出{over}个计数单位"))
+        problems.append(
+            Problem("too_long", phrase("正文太长，超出{n}个计数单位", n=over))
+        )
     if capabilities.segments is not None and re.search("[【】]", text):
         problems.append(Problem("brackets", "短信正文里不能有【】，签名会自动加上"))
     if visible(text) != text:

@@ -16,6 +16,7 @@ from gateway.addresses import AddressError, parse
 from gateway.contract import Address, AddressKind
 from gateway.database import marks, rows
 from gateway.errors import NotFound, RequestError
+from gateway.phrases import phrase
 from gateway.text import clean
 
 MAX_DEVICES = 24
@@ -156,7 +157,7 @@ class Devices:
             if device.place == place:
                 return device
         if len(self._devices) >= MAX_DEVICES:
-            words = f"最多 {MAX_DEVICES} 台，请先移走一台"
+            words = phrase("最多 {n} 台，请先移走一台", n=MAX_DEVICES)
             raise RequestError("too_many_devices", words)
         last = max((int(device.id[1:]) for device in self._devices), default=0)
         device = Device(

@@ -255,12 +255,13 @@ def _said(request: web.Request, said: Said, settled: bool) -> Bubble:
     if not said.heard:
         note = "没有@机器人，网关没有收到"
     calls = bool(said.conversation) and said.heard
+    bot = text(request, "机器人")
     return Bubble(
         id="",
         mine=True,
         name=said.display_name if said.conversation else "",
         subject=said.subject,
-        text=f"@{text(request, '机器人')} {said.text}" if calls else said.text,
+        text=f"@{bot} {said.text}" if calls else said.text,
         quoted=said.quoted,
         at=said.at,
         note=text(request, note),

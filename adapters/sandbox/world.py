@@ -47,6 +47,7 @@ from gateway.errors import (
     SettingsError,
     StorageUnavailable,
 )
+from gateway.phrases import phrase
 from gateway.text import clean
 
 log = structlog.get_logger()
@@ -146,7 +147,9 @@ class World:
         line = self._lines[medium]
         if not line.channel:
             raise RequestError(
-                "no_channel", f"没有为 {medium} 配置沙盒渠道", status=409
+                "no_channel",
+                phrase("没有为 {medium} 配置沙盒渠道", medium=medium),
+                status=409,
             )
         answered = self.history.find(in_reply_to)
         previous = answered if isinstance(answered, Arrived) else None
@@ -439,7 +442,7 @@ def _text(text: str) -> str:
         words = "请写点什么再发送"
         raise RequestError("text_missing", words, fields={"text": words})
     if len(found.encode()) > MAX_TEXT_BYTES:
-        words = f"太长，最多 {MAX_TEXT_BYTES // 1024} KB"
+        words = phrase("太长，最多 {n} KB", n=MAX_TEXT_BYTES // 1024)
         raise RequestError("text_too_long", words, fields={"text": words})
     return found
 

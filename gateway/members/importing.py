@@ -12,6 +12,7 @@ from gateway.addresses import AddressError
 from gateway.contract import Address
 from gateway.errors import RequestError
 from gateway.members.fields import joined_on, tags_of, yes_or_no
+from gateway.phrases import phrase
 
 NAME, PHONE, EMAIL, QQ = "姓名", "手机", "邮箱", "QQ"
 PLACE, JOINED, MOBILE, TAGS, DAILY = (
@@ -137,13 +138,16 @@ def _columns(header: Sequence[str]) -> dict[str, int]:
     for index, cell in enumerate(header):
         name = names.get(_folded(cell))
         if name is not None and name in found:
-            raise _unusable(f"有两列都是“{name}”，请只留一列")
+            raise _unusable(phrase("有两列都是“{name}”，请只留一列", name=name))
         if name is not None:
             found[name] = index
     missing = [c.name for c in COLUMNS if c.needed and c.name not in found]
     if missing:
         raise _unusable(
-            f"第一行没有“{'”“'.join(missing)}”列，请对照空白表补上列名后重新上传"
+            phrase(
+                "第一行没有“{names}”列，请对照空白表补上列名后重新上传",
+                names="”“".join(missing),
+            )
         )
     return found
 
@@ -271,8 +275,10 @@ def _refuse_repeated(
     for address in record.contacts:
         if address in seen:
             row, name = seen[address]
-            same = "重复了" if name == record.name else "姓名不同，号码却一样"
-            faults.add(fields[address.kind], f"和第{row}行{same}，请核对后只留一处")
+            words = "和第{row}行重复了，请核对后只留一处"
+            if name != record.name:
+                words = "和第{row}行姓名不同，号码却一样，请核对后只留一处"
+            faults.add(fields[address.kind], phrase(words, row=row))
     if not faults.found:
         for address in record.contacts:
             seen[address] = (record.row, record.name)

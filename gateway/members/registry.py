@@ -21,6 +21,7 @@ from gateway.errors import NotFound, RequestError
 from gateway.members import consent
 from gateway.members.fields import joined_on, tags_of
 from gateway.organisations.tree import own
+from gateway.phrases import together
 from gateway.prompts import PromptKind
 from gateway.tables import (
     AddressRow,
@@ -245,7 +246,7 @@ def _checked(draft: Draft) -> dict[str, Any]:
         faults["tags"] = str(error)
     if faults:
         raise RequestError(
-            "invalid", "；".join(faults.values()), status=422, fields=faults
+            "invalid", together(faults.values()), status=422, fields=faults
         )
     return {
         "name": draft.name,

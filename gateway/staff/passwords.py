@@ -9,6 +9,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from argon2.low_level import Type
 
 from gateway.errors import RequestError
+from gateway.phrases import phrase
 
 MIN_LENGTH = 12  # characters
 MAX_LENGTH = 128
@@ -51,9 +52,9 @@ def refuse_weak(password: str, username: str) -> None:
 
 def _fault(password: str, username: str) -> str:
     if len(password) < MIN_LENGTH:
-        return f"密码太短，至少 {MIN_LENGTH} 个字符"
+        return phrase("密码太短，至少 {n} 个字符", n=MIN_LENGTH)
     if len(password) > MAX_LENGTH:
-        return f"密码太长，最多 {MAX_LENGTH} 个字符"
+        return phrase("密码太长，最多 {n} 个字符", n=MAX_LENGTH)
     rest = password.lower()
     for word in (username.lower(), *_EASY):
         rest = rest.replace(word, "")

@@ -9,6 +9,7 @@ from gateway.core import Core
 from gateway.database import transaction
 from gateway.errors import NotFound, RequestError
 from gateway.organisations.tree import own
+from gateway.phrases import together
 from gateway.staff import passwords, sessions
 from gateway.staff.passwords import Hasher
 from gateway.staff.throttle import delay
@@ -102,7 +103,7 @@ async def _check(username: str, name: str, role: str) -> None:
         faults["role"] = "请选择角色"
     if faults:
         raise RequestError(
-            "invalid", "；".join(faults.values()), status=422, fields=faults
+            "invalid", together(faults.values()), status=422, fields=faults
         )
 
 

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 from gateway.errors import NotFound, RequestError
+from gateway.phrases import phrase
 from gateway.web.keys import FORM
 
 MAX_FIELDS = 2000
@@ -43,11 +44,12 @@ class Form:
         """The first value; RequestError where it has over `limit` characters."""
         text = self.fields.get(name, [default])[0].replace("\r\n", "\n").strip()
         if len(text) > limit:
+            fault = phrase("最多 {n} 个字符", n=limit)
             raise RequestError(
                 "too_long",
-                f"{name}: 最多 {limit} 个字符",
+                phrase("{name}：{fault}", name=name, fault=fault),
                 status=422,
-                fields={name: f"最多 {limit} 个字符"},
+                fields={name: fault},
             )
         return text
 
@@ -125,7 +127,7 @@ def _urlencoded(body: bytes) -> Form:
     except UnicodeDecodeError:
         raise _broken("不是 UTF-8 编码") from None
     except ValueError:
-        raise _broken(f"字段超过 {MAX_FIELDS} 个") from None
+        raise _broken(phrase("字段超过 {n} 个", n=MAX_FIELDS)) from None
     form = Form()
     for name, value in pairs:
         _add(form, name, value)
@@ -157,7 +159,7 @@ def _parts(body: bytes, boundary: str) -> Iterator[tuple[bytes, bytes]]:
     delimiter = b"\r\n--" + boundary.encode("ascii")
     body = b"\r\n" + body
     if body.count(delimiter) > MAX_FIELDS:
-        raise _broken(f"字段超过 {MAX_FIELDS} 个")
+        raise _broken(phrase("字段超过 {n} 个", n=MAX_FIELDS))
     preamble, *parts = body.split(delimiter)
     if preamble or not parts or not parts[-1].startswith(b"--"):
         raise _broken("分段不完整，可能传输中断，请重试")
@@ -197,4 +199,4 @@ def _text(content: bytes) -> str:
 
 
 def _broken(why: str) -> RequestError:
-    return RequestError("broken_form", f"表单无法读取：{why}")
+    return RequestError("broken_form", phrase("表单无法读取：{why}", why=why))
