@@ -240,6 +240,20 @@
       swap: "innerHTML",
     });
     line.scrollTop = atEnd ? line.scrollHeight : before;
+    if (openId() === id) await renewActs();
+  }
+
+  // A matter that was closed, reopened or handed on meanwhile allows other acts: the
+  // answer box and the dialogs follow, but never under somebody's hands in a dialog.
+  async function renewActs() {
+    const old = one("[data-matter]").dataset.acts;
+    if (one("#matter-head").dataset.acts === old || one("#matter dialog[open]")) return;
+    const writing = Boolean(document.activeElement?.matches("[data-answer]"));
+    await window.htmx.ajax("GET", `/inquiries/${openNumber()}`, {
+      target: "#matter",
+      swap: "innerHTML",
+    });
+    if (writing) one("[data-answer]")?.focus();
   }
 
   function openMatter() {
@@ -539,7 +553,9 @@
   }
 
   document.addEventListener("htmx:afterRequest", (event) => {
-    const form = event.detail.requestConfig?.elt?.closest?.("form[data-draft]");
+    const sent = event.detail.requestConfig?.elt;
+    // A preview, which the box itself asks for, sends nothing.
+    const form = sent?.matches?.("[data-answer]") ? null : sent?.closest?.("form[data-draft]");
     if (form && event.detail.successful) drafts.delete(form.dataset.draft);
     const cleared = event.detail.elt?.closest?.("form[data-clear]");
     if (cleared && event.detail.successful) cleared.reset();
