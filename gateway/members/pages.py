@@ -136,6 +136,7 @@ async def _card(
     member_id: int,
     error: RequestError | None = None,
     typed: dict[str, Any] | None = None,
+    code: str = "",
 ) -> web.Response:
     member = await registry.find(actor, member_id)
     stopped = member.id in await registry.stopped([member])
@@ -164,6 +165,7 @@ async def _card(
         errors={name: text(request, words) for name, words in faults.items()},
         may_edit=actor.may(Action.MEMBERS),
         editing=typed is not None,
+        code=code,
     )
 
 
@@ -379,10 +381,7 @@ async def _consent(
 async def issue_code(request: web.Request, actor: Actor) -> web.StreamResponse:
     member_id = forms.path_id(request)
     code = await registry.binding_code(request.app[CORE], actor, member_id)
-    words = text(
-        request, "绑定码 {code}，30分钟内由本人在QQ或微信里发送“绑定 {code}”", code=code
-    )
-    return redirect(request, f"/members/{member_id}", words)
+    return await _card(request, actor, member_id, code=code)
 
 
 ROUTES = (

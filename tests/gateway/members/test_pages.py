@@ -179,6 +179,9 @@ async def test_a_binding_code_is_the_only_open_one(console: Console) -> None:
         ("binding", second, "", "")
     ]
     assert first != second
+    browser = await console.browser("clerk_a")
+    answer = await browser.post(f"/members/{member.id}/code")
+    assert re.search("绑定 [0-9]{6}", await answer.text())
 
 
 async def test_roles_that_only_read_cannot_change(console: Console) -> None:
