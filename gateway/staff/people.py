@@ -232,10 +232,8 @@ async def sign_in(
     )
     hash = None if staff is None or resting else staff.password_hash
     right = await hasher.verify(password, hash)
-    if staff is None or resting:
-        return None
-    if not right:
-        await _note_failure(core, staff.id, remote)
+    if staff is None or resting or not right:
+        await _note_failure(core, staff, remote, counts=not resting)
         return None
     if hasher.outdated(staff.password_hash):
         staff.password_hash = await hasher.hash(password)
@@ -249,12 +247,21 @@ async def sign_in(
     return cookie, staff.id
 
 
-async def _note_failure(core: Core, staff_id: int, remote: str) -> None:
+async def _note_failure(
+    core: Core, known: Staff | None, remote: str, *, counts: bool
+) -> None:
+    """Writes for unknown names too: otherwise they would be answered sooner."""
     async with transaction():
-        staff = await Staff.filter(id=staff_id).select_for_update().get()
-        staff.failures = min(staff.failures + 1, 1_000_000)
-        staff.locked_until = core.clock.now() + delay(staff.failures)
-        await staff.save(update_fields=["failures", "locked_until"])
+        if known is None:
+            await audit.record(
+                core.clock, GATEWAY, "staff.sign_in_failed", "staff:0", remote=remote
+            )
+            return
+        staff = await Staff.filter(id=known.id).select_for_update().get()
+        if counts:
+            staff.failures = min(staff.failures + 1, 1_000_000)
+            staff.locked_until = core.clock.now() + delay(staff.failures)
+            await staff.save(update_fields=["failures", "locked_until"])
         await _record(core, staff, "staff.sign_in_failed", remote)
 
 

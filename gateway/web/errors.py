@@ -8,6 +8,7 @@ from http import HTTPStatus
 
 import structlog
 from aiohttp import web
+from tortoise.exceptions import IntegrityError
 
 from gateway.errors import GatewayError, RequestError, StorageUnavailable
 from gateway.web.keys import REQUEST_ID
@@ -54,6 +55,14 @@ async def answer_faults(request: web.Request, handler: Handler) -> web.StreamRes
         )
     except RequestError as error:
         return await _answer(request, error)
+    except IntegrityError:
+        # Somebody else was faster: the same name, code or address.
+        log.warning(
+            "request.conflict",
+            request_id=request[REQUEST_ID],
+            route=_route(request),
+        )
+        return await _answer(request, RequestError("conflict", status=409))
     except StorageUnavailable as error:
         log.error("storage.unavailable", request_id=request[REQUEST_ID])
         return await _answer(request, error, {"Retry-After": "5"}, status=503)

@@ -5,6 +5,7 @@ from io import BytesIO
 
 import pytest
 from aiohttp import web
+from tortoise.exceptions import IntegrityError
 
 from gateway.actors import Action
 from gateway.errors import RequestError, StorageUnavailable
@@ -59,6 +60,7 @@ async def _never(request: web.Request) -> web.StreamResponse:
         (RequestError("x", "说明", fields={"a": "b"}), 400),
         (RequestError("x", status=409), 409),
         (StorageUnavailable("x"), 503),
+        (IntegrityError("secret detail"), 409),
         (ValueError("secret detail"), 500),
     ],
 )
