@@ -10,9 +10,11 @@ from broadcasts import notices, recipients, running
 from broadcasts.content import LONGEST_TITLE, Draft
 from broadcasts.tables import Broadcast
 from gateway.actors import Action
+from gateway.addresses import mask
 from gateway.api.after_commit import Held
 from gateway.api.operations import Call, Operation
 from gateway.api.schemas import Body, Code, Contact, Id, Output, Paged, Tag
+from gateway.contract import Address, AddressKind
 from gateway.database import transaction
 from gateway.status import BroadcastState, Bucket, OutboundState
 
@@ -155,7 +157,7 @@ async def create_broadcast(call: Call, body: NewBroadcast) -> BroadcastShown:
             held.core, call.actor, made.id, confirmed=body.confirmed
         )
     held.release()
-    return await _shown(call, made)
+    return await _acted(call, made)
 
 
 def _draft(body: NewBroadcast) -> Draft:
@@ -172,7 +174,12 @@ def _draft(body: NewBroadcast) -> Draft:
     )
 
 
-async def _shown(call: Call, broadcast: Broadcast) -> BroadcastShown:
+async def _acted(call: Call, broadcast: Broadcast) -> BroadcastShown:
+    """Answers to POST are kept with their key, so a list in them is masked."""
+    return await _shown(call, broadcast, masked=True)
+
+
+async def _shown(call: Call, broadcast: Broadcast, masked: bool) -> BroadcastShown:
     found = await recipients.overview(call.actor, broadcast.id)
     broadcast, said = found.broadcast, found.answers
     return BroadcastShown(
@@ -182,7 +189,7 @@ async def _shown(call: Call, broadcast: Broadcast) -> BroadcastShown:
         state=BroadcastState(broadcast.state),
         hash=notices.digest(broadcast),
         texts=broadcast.texts,
-        audience=_audience(call, broadcast.audience),
+        audience=_audience(broadcast.audience, masked),
         rsvp=broadcast.rsvp,
         event_at=broadcast.event_at,
         place=broadcast.place,
@@ -203,41 +210,44 @@ def _answers(said: recipients.Answers) -> Answers:
     return Answers(yes=said.yes, no=said.no, silent=said.silent)
 
 
-def _audience(call: Call, described: Mapping[str, Any]) -> dict[str, Any]:
+def _audience(described: Mapping[str, Any], masked: bool) -> dict[str, Any]:
     shown = dict(described)
-    if "addresses" in shown:
-        shown["addresses"] = [
-            call.reached(one["kind"], one["value"]).model_dump()
-            for one in shown["addresses"]
-        ]
+    if masked and "addresses" in shown:
+        shown["addresses"] = [_masked(one) for one in shown["addresses"]]
     return shown
 
 
+def _masked(one: Mapping[str, str]) -> dict[str, str]:
+    address = Address(AddressKind(one["kind"]), one["value"])
+    return {"kind": one["kind"], "value": mask(address)}
+
+
 async def read_broadcast(call: Call) -> BroadcastShown:
-    return await _shown(call, await notices.find(call.actor, call.id()))
+    found = await notices.find(call.actor, call.id())
+    return await _shown(call, found, masked=not call.actor.may(Action.WORK))
 
 
 async def approve_broadcast(call: Call, body: Approval) -> BroadcastShown:
     approved = await notices.approve(
         call.core, call.actor, call.id(), body.hash, confirmed=body.confirmed
     )
-    return await _shown(call, approved)
+    return await _acted(call, approved)
 
 
 async def start_broadcast(call: Call) -> BroadcastShown:
-    return await _shown(call, await running.start(call.core, call.actor, call.id()))
+    return await _acted(call, await running.start(call.core, call.actor, call.id()))
 
 
 async def pause_broadcast(call: Call) -> BroadcastShown:
-    return await _shown(call, await running.pause(call.core, call.actor, call.id()))
+    return await _acted(call, await running.pause(call.core, call.actor, call.id()))
 
 
 async def resume_broadcast(call: Call) -> BroadcastShown:
-    return await _shown(call, await running.resume(call.core, call.actor, call.id()))
+    return await _acted(call, await running.resume(call.core, call.actor, call.id()))
 
 
 async def cancel_broadcast(call: Call) -> BroadcastShown:
-    return await _shown(call, await running.cancel(call.core, call.actor, call.id()))
+    return await _acted(call, await running.cancel(call.core, call.actor, call.id()))
 
 
 async def list_recipients(call: Call, query: RecipientFilter) -> RecipientList:

@@ -10,6 +10,7 @@ from gateway.api.operations import Call, Operation, read
 from gateway.api.schemas import (
     Imported,
     ImportOptions,
+    MemberAdded,
     MemberAddress,
     MemberFilter,
     MemberList,
@@ -21,7 +22,7 @@ from gateway.api.schemas import (
 from gateway.errors import RequestError
 from gateway.members import load, registry, sheets
 from gateway.members.registry import Draft, Filter
-from gateway.tables import AddressRow, Member
+from gateway.tables import AddressRow, Member, Organisation
 from gateway.web import forms
 
 _RESOURCE = "members"
@@ -57,9 +58,7 @@ def _shown(call: Call, member: Member, stopped: Collection[int]) -> MemberShown:
     return MemberShown(
         id=member.id,
         name=member.name,
-        organisation=Office(
-            code=member.organisation.code, name=member.organisation.name
-        ),
+        organisation=_office(member.organisation),
         joined_on=member.joined_on,
         mobile_member=member.mobile_member,
         preferred_kind=member.preferred_kind,
@@ -70,6 +69,10 @@ def _shown(call: Call, member: Member, stopped: Collection[int]) -> MemberShown:
     )
 
 
+def _office(place: Organisation) -> Office:
+    return Office(code=place.code, name=place.name)
+
+
 def _address(call: Call, row: AddressRow) -> MemberAddress:
     reached = call.reached(row.kind, row.value)
     return MemberAddress(
@@ -77,7 +80,7 @@ def _address(call: Call, row: AddressRow) -> MemberAddress:
     )
 
 
-async def create_member(call: Call, body: NewMember) -> MemberShown:
+async def create_member(call: Call, body: NewMember) -> MemberAdded:
     given = [
         address(one, f"addresses.{number}") for number, one in enumerate(body.addresses)
     ]
@@ -95,8 +98,7 @@ async def create_member(call: Call, body: NewMember) -> MemberShown:
         ),
         given,
     )
-    member = await registry.find(call.actor, added.id)
-    return _shown(call, member, await registry.stopped([member]))
+    return MemberAdded(id=added.id, organisation=_office(added.organisation))
 
 
 async def import_members(call: Call, query: ImportOptions) -> Imported:
@@ -153,7 +155,7 @@ OPERATIONS = (
         summary="Add a member; the caller vouches for the addresses.",
         handler=create_member,
         body=NewMember,
-        answer=MemberShown,
+        answer=MemberAdded,
         status=201,
         keyed=True,
     ),

@@ -221,6 +221,13 @@ class MemberShown(Output):
     created_at: datetime
 
 
+class MemberAdded(Output):
+    """Answers to POST are kept with their key, so they hold no personal data."""
+
+    id: int
+    organisation: Office
+
+
 class MemberList(Output):
     items: list[MemberShown]
     total: int
