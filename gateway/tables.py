@@ -163,6 +163,7 @@ class AddressRow(Model):
     class Meta:
         table = "addresses"
         unique_together = (("kind", "value"),)
+        indexes = (Index(fields=("member_id",)),)
 
 
 class OptOutRow(Model):
@@ -331,6 +332,7 @@ class InquiryEvent(Model):
 
     class Meta:
         table = "inquiry_events"
+        indexes = (Index(fields=("inquiry_id",)),)
 
 
 class PromptRow(Model):

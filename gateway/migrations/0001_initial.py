@@ -274,7 +274,7 @@ class Migration(migrations.Migration):
                 ('last_inbound_at', InstantField(null=True)),
                 ('created_at', InstantField()),
             ],
-            options={'table': 'addresses', 'app': 'gateway', 'unique_together': (('kind', 'value'),), 'pk_attr': 'id', 'table_description': 'One way to reach somebody, which belongs to at most one member.'},
+            options={'table': 'addresses', 'app': 'gateway', 'indexes': [Index(fields=['member_id'])], 'unique_together': (('kind', 'value'),), 'pk_attr': 'id', 'table_description': 'One way to reach somebody, which belongs to at most one member.'},
             bases=['Model'],
         ),
         ops.CreateModel(
@@ -432,7 +432,7 @@ class Migration(migrations.Migration):
                 ('text', fields.TextField(default='', unique=False)),
                 ('data', JsonField(default=dict, unique=False)),
             ],
-            options={'table': 'inquiry_events', 'app': 'gateway', 'pk_attr': 'id', 'table_description': "One line of an inquiry's timeline. Appended, never changed."},
+            options={'table': 'inquiry_events', 'app': 'gateway', 'indexes': [Index(fields=['inquiry_id'])], 'pk_attr': 'id', 'table_description': "One line of an inquiry's timeline. Appended, never changed."},
             bases=['Model'],
         ),
         ops.CreateModel(
