@@ -38,7 +38,12 @@ _KINDS = {
     "counter": AddressKind.PHONE,
     "phone": AddressKind.PHONE,
 }
-_LINES = {"noted": "note", "member_wrote": "message_in", "asked": "answer"}
+_LINES = {
+    "noted": "note",
+    "member_wrote": "message_in",
+    "answered": "answer",
+    "asked": "answer",
+}
 CHECKED_ENTRIES = 10  # the daily Q&A has something to push; the others wait
 
 
@@ -243,7 +248,8 @@ class _Story:
                 more["data"] = {"to": target.name, "from": inquiry.organisation.name}
                 inquiry.organisation = target
             case "extended":
-                due = deadline_from(self._core, inquiry.deadline_at, step.days)
+                last = inquiry.deadline_at - inquiry.deadline_at.resolution
+                due = deadline_from(self._core, last, step.days)
                 inquiry.deadline_at = due.at
                 inquiry.deadline_provisional = due.provisional
             case "supervised":
