@@ -18,6 +18,7 @@ Say = Callable[..., str]
 
 _IN = frozenset({"received", "message_in"})
 _OUT = frozenset({"answer", "receipt", "callback", "told_extended", "thanked"})
+_ARRIVED = frozenset({"delivered", "read"})  # a receipt's code adds nothing here
 _WEEKDAYS = ("一", "二", "三", "四", "五", "六", "日")
 _EVENTS = """
 SELECT e.id, e.at, e.kind, e.actor, e.staff_id, e.text, e.data, e.inbound_id,
@@ -108,7 +109,7 @@ def _sent(core: Core, inquiry: Inquiry, row: Row, say: Say) -> dict[str, Any]:
     data = json.loads(row["data"])
     name = row["out_channel"] or str(data.get("channel", ""))
     reasons = [_refusal(core, one, say) for one in data.get("refusals", ())]
-    if row["reason"]:
+    if row["reason"] and row["state"] not in _ARRIVED:
         reasons.append(say(words.REASONS.get(row["reason"], row["reason"])))
     held = row["state"] == "queued" and row["due_at"] > to_micros(core.clock.now())
     undo = ""

@@ -88,12 +88,12 @@ def deadline(
     if left.unit is sla.Unit.WORKING_DAYS and left.amount > 2:
         level = "calm"
     if state in (InquiryState.CLOSED, InquiryState.ANSWERED):
-        level = "done"
-        text = "已办结" if state == InquiryState.CLOSED else "已答复"
+        level, text = "done", "期限 {day}"
+    day = (at - at.resolution).astimezone(zone)
     return {
         # The last moment of the last day, not the midnight after it.
         "at": at - at.resolution,
-        "text": say(text, n=left.amount),
+        "text": say(text, n=left.amount, day=f"{day:%m-%d}"),
         "level": level,
         "provisional": provisional,
     }
@@ -208,8 +208,15 @@ async def way(core: Core, inquiry: Inquiry, say: Say) -> dict[str, Any] | None:
         "unit": limits.encoding,
         "limit": limits.max_length,
         "segments": limits.segments,
-        "signature": route.channel.common.signature,
+        "signature": await _around(core, inquiry, route),
     }
+
+
+async def _around(core: Core, inquiry: Inquiry, route: Route) -> str:
+    """What leaves with every answer besides its words; counted while one types."""
+    values = {**await values_of(core, inquiry), "answer": ""}
+    said, _ = render(core, "answer", route, values)
+    return route.channel.common.signature + said
 
 
 async def preview(

@@ -325,3 +325,26 @@ async def test_a_plausible_sending_time_counts_for_the_deadline(centre: Centre) 
     inquiry = await centre.inquiry()
     assert inquiry.received_at == sent
     assert inquiry.number.startswith("20261119-")
+
+
+async def test_only_pages_that_may_see_it_hear_of_it(centre: Centre) -> None:
+    async with centre.core.hub.subscribed() as subscriber:
+        await centre.arrives("请问党费怎么交？")
+        await centre.sends("短信")
+        inquiry = await centre.inquiry()
+        await work.transfer(
+            centre.core,
+            centre.clerk,
+            inquiry.number,
+            organisation_code=centre.centre_b.code,
+            reason="属乙中心",
+        )
+        await centre.arrives("不相干", "+8613900139000")
+        heard = []
+        async with asyncio.timeout(5):
+            while (change := await subscriber.get()).id != str(inquiry.id + 1):
+                heard.append(change)
+    topics = {one.topic for one in heard}
+    assert topics == {"inquiry"}
+    paths = {one.path for one in heard}
+    assert paths == {centre.centre_a.path, centre.centre_b.path}
