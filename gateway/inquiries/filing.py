@@ -8,7 +8,7 @@ from gateway import database as db
 from gateway.actors import Action, Actor
 from gateway.core import Core
 from gateway.errors import NotFound, RequestError
-from gateway.inquiries import register, timeline
+from gateway.inquiries import closing, register, timeline
 from gateway.inquiries.say import reach_of
 from gateway.inquiries.work import find
 from gateway.status import InquiryState
@@ -78,7 +78,9 @@ async def put(
         core, target, "message_in", actor, message.text, inbound_id=message.id
     )
     target.last_inbound_at = message.received_at
-    if target.state in (InquiryState.ANSWERED, InquiryState.WAITING):
+    if target.state == InquiryState.CLOSED:
+        await closing.reopened_by_message(core, target)
+    elif target.state in (InquiryState.ANSWERED, InquiryState.WAITING):
         target.state = InquiryState.OPEN
     await target.save()
 

@@ -348,3 +348,16 @@ async def test_only_pages_that_may_see_it_hear_of_it(centre: Centre) -> None:
     assert topics == {"inquiry"}
     paths = {one.path for one in heard}
     assert paths == {centre.centre_a.path, centre.centre_b.path}
+
+
+async def test_a_message_filed_under_a_closed_matter_reopens_it(
+    centre: Centre,
+) -> None:
+    await centre.arrives("第一件")
+    first = await centre.inquiry()
+    second = await counter.enter(centre.core, centre.clerk, Entered(text="第二件"))
+    await closing.close(centre.core, centre.clerk, second, "好", call_back=False)
+    message = await Inbound.get(inquiry_id=first.id)
+    await filing.move(centre.core, centre.clerk, first.number, message.id, second)
+    after = await Inquiry.get(number=second)
+    assert (after.state, after.reopened) == (InquiryState.OPEN, 1)
