@@ -11,7 +11,7 @@ from gateway.channels import ChannelSet
 from gateway.contract import Address, AddressKind, MessageKind
 from gateway.core import Core
 from gateway.members import consent
-from gateway.tables import AddressRow, Content, Outbound
+from gateway.tables import AddressRow, Content, Member, Outbound
 from tests.broadcasts.county import County, phone
 from tests.labs.recorder import Recorder, drain
 
@@ -192,3 +192,36 @@ async def test_the_left_out_stay_with_the_broadcast(core: Core, county: County) 
         "no_channel": 1,
     }
     assert set(recipients.LEFT_OUT) >= {one["reason"] for one in found.left_out}
+
+
+async def test_a_long_list_is_read_in_chunks_without_gaps(
+    core: Core, county: County
+) -> None:
+    now = core.clock.now()
+    count = 2 * plan.CHUNK + 7
+    await Member.bulk_create(
+        [
+            Member(name=f"党员{n}", organisation=county.branch, created_at=now)
+            for n in range(count)
+        ]
+    )
+    members = await Member.all().order_by("id")
+    # Every third has no address, so that chunks hold fewer rows than people.
+    await AddressRow.bulk_create(
+        [
+            AddressRow(
+                kind="phone",
+                value=phone(n),
+                member=member,
+                verified_at=now,
+                created_at=now,
+            )
+            for n, member in enumerate(members)
+            if n % 3
+        ]
+    )
+    found = await planned(county, {"type": "organisation", "code": "0801"})
+    rows = [row async for row in plan.rendered(core, found)]
+    wanted = [member.id for n, member in enumerate(members) if n % 3]
+    assert [row["member_id"] for row in rows] == wanted
+    assert [one.count for one in await plan.left_out(found)] == [count - len(wanted)]
