@@ -197,6 +197,7 @@ async def _reroute(core: Core, row: Row, reason: str) -> None:
             why,
             row["id"],
         )
+        await _move_questions(row, route.reach.address)
         core.wakeups.wake(f"sender:{route.channel.name}")
     if row["inquiry_id"] is not None:
         new = "" if isinstance(route, NoRoute) else route.channel.name
@@ -207,6 +208,21 @@ async def _reroute(core: Core, row: Row, reason: str) -> None:
             outbound_id=row["id"],
             data={"from": row["channel"], "to": new, "why": why},
         )
+
+
+async def _move_questions(row: Row, to: Address) -> None:
+    """What the message asks is answered where it arrives."""
+    callback = row["message_kind"] == MessageKind.CALLBACK
+    await db.execute(
+        "UPDATE prompts SET kind = ?, value = ? WHERE kind = ? AND value = ? "
+        "AND closed_at IS NULL AND (broadcast_id = ? OR inquiry_id = ?)",
+        to.kind.value,
+        to.value,
+        row["kind"],
+        row["value"],
+        row["broadcast_id"],
+        row["inquiry_id"] if callback else None,
+    )
 
 
 async def _contents(rows: Sequence[Row]) -> Mapping[int, Mapping[str, str]]:

@@ -13,7 +13,7 @@ from gateway.contract import Address, AddressKind
 from gateway.core import Core
 from gateway.errors import RequestError
 from gateway.prompts import Choice, choose
-from gateway.tables import PromptRow
+from gateway.tables import AddressRow, Outbound, PromptRow
 from tests.broadcasts.county import County, phone
 from tests.labs.recorder import drain
 
@@ -62,6 +62,25 @@ async def test_answers_close_when_the_activity_begins(
     clock.advance(timedelta(days=3))
     address = Address(AddressKind.PHONE, phone(0))
     assert await questions.open_at(core, [address]) == []
+
+
+async def test_a_question_follows_its_message_to_another_channel(
+    core: Core, county: County, clock: ManualClock
+) -> None:
+    """The reply window of QQ closes between plan and send; the text message goes."""
+    ways = (("qq", "10001"), ("phone", phone(0)))
+    await county.member("两种联系方式", *ways)
+    await AddressRow.filter(kind="qq").update(last_inbound_at=clock.now())
+    broadcast = await county.approved()
+    await running.start(core, county.clerk, broadcast.id)
+    assert (await PromptRow.get()).kind == "qq"
+    clock.advance(timedelta(days=2, minutes=1))
+    await Outbound.all().update(expires_at=clock.now() + timedelta(hours=1))
+    await drain(core)
+    await answer(core, 0, "参加")
+    [row] = await recipients.recipients(county.clerk, broadcast.id)
+    assert (row.channel, row.reason, row.answer) == ("sms", "rerouted", "yes")
+    assert (await recipients.answers(broadcast.id)).yes == 1
 
 
 async def test_attendance_is_ticked_and_stands_in_the_history(
