@@ -112,7 +112,7 @@ def _listed(entries: Iterable[Any], ids: Iterable[Any]) -> Listed:
             else:
                 found.append(_address(entry))
         except AddressError as error:
-            faults.append(phrase("第{n}个：{why}", n=number, why=str(error)))
+            faults.append(phrase("第{n}个：{why}", n=number, why=phrase(str(error))))
     members += [_member_id(one, faults) for one in ids]
     if faults:
         shown = faults[:_SHOWN_FAULTS]

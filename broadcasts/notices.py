@@ -99,7 +99,9 @@ async def move(
 def not_now(broadcast: Broadcast, act: str) -> RequestError:
     name = _STATE_NAMES[BroadcastState(broadcast.state)]
     return RequestError(
-        "wrong_state", phrase("通知{state}，不能{act}", state=name, act=act), status=409
+        "wrong_state",
+        phrase("通知{state}，不能{act}", state=phrase(name), act=phrase(act)),
+        status=409,
     )
 
 
@@ -332,7 +334,7 @@ def bad_texts(bad: Sequence[plan.Bad]) -> RequestError:
             "党员{id}（{channel}）：{why}",
             id=one.member_id,
             channel=one.channel,
-            why=BAD_REASONS.get(one.code, one.code),
+            why=phrase(BAD_REASONS.get(one.code, one.code)),
         )
         for one in bad[:5]
     )

@@ -291,7 +291,7 @@ def preview_of(found: Preview, errors: Sequence[str]) -> dict[str, Any]:
             }
         )
     problems = {
-        phrase("{channel}：{why}", channel=way.label, why=sample.problem)
+        phrase("{channel}：{why}", channel=way.label, why=phrase(sample.problem))
         for way in found.ways
         for sample in way.samples
         if sample.problem

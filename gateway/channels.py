@@ -12,6 +12,7 @@ from gateway.contract import (
     Capabilities,
     MessageKind,
 )
+from gateway.phrases import phrase
 from gateway.settings import Binding, ChannelCommon
 
 # Messages that answer what a person has just written.
@@ -31,7 +32,8 @@ class Channel:
 
     @property
     def label(self) -> str:
-        return self.common.label or self.name
+        # The labels of the settings we ship are words of ours.
+        return phrase(self.common.label or self.name)
 
     def serves(self, kind: AddressKind) -> bool:
         return kind in self.capabilities.address_kinds

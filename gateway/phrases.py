@@ -16,7 +16,7 @@ class Phrase(str):
 
 
 def phrase(words: str, **values: object) -> Phrase:
-    """`words` with each `{name}` filled in; a value may be a phrase itself.
+    """`words` with each `{name}` filled in; values of ours are phrases themselves.
 
     Without values it marks any text as words of ours, which pages then translate.
     """
@@ -32,7 +32,7 @@ def translated(text: str, look_up: Callable[[str], str]) -> str:
     if not isinstance(text, Phrase):
         return look_up(text)
     values = {
-        name: translated(value, look_up) if isinstance(value, str) else value
+        name: translated(value, look_up) if isinstance(value, Phrase) else value
         for name, value in text.values.items()
     }
     said = look_up(text.words)
@@ -41,4 +41,7 @@ def translated(text: str, look_up: Callable[[str], str]) -> str:
 
 def together(texts: Iterable[str]) -> str:
     """Several faults as one text."""
-    return reduce(lambda one, more: phrase("{one}；{more}", one=one, more=more), texts)
+    return reduce(
+        lambda one, more: phrase("{one}；{more}", one=one, more=more),
+        map(phrase, texts),
+    )

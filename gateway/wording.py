@@ -43,8 +43,8 @@ class WordingError(ValueError):
                 "第{line}行第{column}个字：{problem}。{mend}。",
                 line=line,
                 column=column,
-                problem=problem,
-                mend=mend,
+                problem=phrase(problem),
+                mend=phrase(mend),
             )
         )
         self.line = line

@@ -199,4 +199,4 @@ def _text(content: bytes) -> str:
 
 
 def _broken(why: str) -> RequestError:
-    return RequestError("broken_form", phrase("表单无法读取：{why}", why=why))
+    return RequestError("broken_form", phrase("表单无法读取：{why}", why=phrase(why)))

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gateway.actors import Action, Actor, Role
 from gateway.core import Core
-from gateway.phrases import Phrase, translated
+from gateway.phrases import Phrase, phrase, translated
 from gateway.staff.sessions import SignedIn
 from gateway.web import access
 from gateway.web.filters import filters
@@ -33,6 +33,8 @@ NAVIGATION = {
     "daily": "/daily",
     "members": "/members",
     "organisations": "/organisations",
+    "canned": "/canned",
+    "calendar": "/calendar",
     "channels": "/channels",
     "staff": "/staff",
     "audit": "/audit",
@@ -101,8 +103,9 @@ def _catalogue(language: str) -> dict[str, str]:
 
 def text(request: web.Request, words: str, **values: object) -> str:
     """Staff-facing words that don't stand on a page, in the reader's language."""
-    said = request.app[PAGES].translate(words, access.language(request))
-    return said.format(**values) if values else said
+    return request.app[PAGES].translate(
+        phrase(words, **values), access.language(request)
+    )
 
 
 async def render(

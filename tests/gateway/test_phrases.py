@@ -5,6 +5,7 @@ import json
 from gateway.phrases import phrase, together, translated
 
 ENGLISH = {
+    "乙": "B",
     "最多 {n} 个字符": "At most {n} characters",
     "第{n}个：{what}": "{n}: {what}",
 }
@@ -38,6 +39,10 @@ def test_values_are_translated_but_never_filled_in_again() -> None:
     ) == ("1: {n.__class__}")
 
 
+def test_data_are_never_taken_for_words() -> None:
+    assert translated(phrase("第{n}个：{what}", n=1, what="乙"), english) == "1: 乙"
+
+
 def test_survives_as_the_text_of_an_exception() -> None:
     error = ValueError(phrase("最多 {n} 个字符", n=64))
 
@@ -59,5 +64,5 @@ def test_several_faults_are_one_text() -> None:
     found = together(["甲", phrase("最多 {n} 个字符", n=3), "乙"])
 
     assert found == "甲；最多 3 个字符；乙"
-    assert translated(found, english) == "甲；At most 3 characters；乙"
+    assert translated(found, english) == "甲；At most 3 characters；B"
     assert together(["甲"]) == "甲"
