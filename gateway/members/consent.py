@@ -4,9 +4,16 @@ Everything here runs inside the caller's transaction, so that a choice is in for
 from the commit on: the gate reads it in the transaction that journals a send.
 """
 
+from gateway import tokens
 from gateway.contract import Address, AddressKind
 from gateway.core import Core
 from gateway.tables import AddressRow, OptOutRow, Subscription
+
+
+def opt_out_path(core: Core, address_id: int) -> str:
+    """The page by which the holder of one address (a row of `addresses`) opts out."""
+    token = tokens.sign(core.keys.derive("opt-out"), "opt-out", address_id)
+    return f"/o/{token}"
 
 
 async def member_of(address: Address) -> int | None:

@@ -1,7 +1,7 @@
 """Which due rows may leave now, and as what message: the gate with its facts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway import database as db
@@ -17,9 +17,19 @@ from gateway.contract import (
 )
 from gateway.core import Core
 from gateway.database import Row, from_micros
+from gateway.members.consent import opt_out_path
 from gateway.outbox import journal
 from gateway.outbox.enqueue import reaches, route_for
-from gateway.outbox.gate import Decision, Drop, Facts, Postpone, Reroute, Send, decide
+from gateway.outbox.gate import (
+    UNASKED,
+    Decision,
+    Drop,
+    Facts,
+    Postpone,
+    Reroute,
+    Send,
+    decide,
+)
 from gateway.tables import Content, InquiryEvent
 from gateway.text import length
 from gateway.texts import fill, variant
@@ -58,7 +68,8 @@ async def admit(core: Core, channel: Channel, room: int) -> list[Admitted]:
         if await _stays(core, row, decision):
             continue
         try:
-            admitted.append(Admitted(row, message(channel, row, contents)))
+            said = message(channel, row, contents)
+            admitted.append(Admitted(row, _with_way_out(core, row, said, known)))
         except NotSayable as error:
             await journal.move(
                 [row["id"]], "suppressed", error.code, core.clock.now(), error.detail
@@ -80,6 +91,7 @@ class _Known:
     refused: set[tuple[str, str]]
     refused_members: set[int]
     subscribed: set[tuple[str, str]]
+    address_ids: Mapping[tuple[str, str], int]
     last_inbound: Mapping[tuple[str, str], int]
     replies: Mapping[tuple[str, str], int]
 
@@ -102,16 +114,21 @@ async def _known(core: Core, channel: Channel, rows: Sequence[Row]) -> _Known:
         f"AND ended_at IS NULL AND value IN ({db.marks(len(values))})",
         *values,
     )
-    last = await db.rows(
-        "SELECT kind, value, last_inbound_at FROM addresses "
-        f"WHERE last_inbound_at IS NOT NULL AND value IN ({db.marks(len(values))})",
+    places = await db.rows(
+        "SELECT id, kind, value, last_inbound_at FROM addresses "
+        f"WHERE value IN ({db.marks(len(values))})",
         *values,
     )
     return _Known(
         refused={(r["kind"], r["value"]) for r in refused},
         refused_members={r["member_id"] for r in refused_members},
         subscribed={(r["kind"], r["value"]) for r in subscribed},
-        last_inbound={(r["kind"], r["value"]): r["last_inbound_at"] for r in last},
+        address_ids={(r["kind"], r["value"]): r["id"] for r in places},
+        last_inbound={
+            (r["kind"], r["value"]): r["last_inbound_at"]
+            for r in places
+            if r["last_inbound_at"] is not None
+        },
         replies=await _replies(channel, values),
     )
 
@@ -265,6 +282,17 @@ def message(
         mention=str(extras.get("mention", "")),
         unsubscribe_url=str(extras.get("unsubscribe_url", "")),
     )
+
+
+def _with_way_out(
+    core: Core, row: Row, said: OutboundMessage, known: _Known
+) -> OutboundMessage:
+    """Unasked mail carries the one-click opt-out of its very address (RFC 8058)."""
+    id = known.address_ids.get((row["kind"], row["value"]))
+    if id is None or said.kind not in UNASKED or said.to.kind is not AddressKind.EMAIL:
+        return said
+    url = core.settings.server.public_url.rstrip("/") + opt_out_path(core, id)
+    return replace(said, unsubscribe_url=url)
 
 
 def _template(channel: Channel, row: Row, text: str) -> TemplateUse | None:

@@ -8,7 +8,6 @@ from aiohttp import web
 
 from gateway import addresses, tokens
 from gateway.contract import Address
-from gateway.core import Core
 from gateway.database import transaction
 from gateway.errors import NotFound
 from gateway.members import consent
@@ -16,12 +15,6 @@ from gateway.tables import AddressRow, OptOutRow
 from gateway.web.keys import CORE
 from gateway.web.pages import render
 from gateway.web.routes import public, secret
-
-
-def opt_out_path(core: Core, address_id: int) -> str:
-    """The page by which the holder of one address (a row of `addresses`) opts out."""
-    token = tokens.sign(core.keys.derive("opt-out"), "opt-out", address_id)
-    return f"/o/{token}"
 
 
 async def _address(request: web.Request) -> Address:

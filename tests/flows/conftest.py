@@ -14,7 +14,7 @@ from gateway.inbox.router import Router
 from gateway.outbox.sender import Sender
 from gateway.settings import ChannelCommon
 from gateway.tables import AddressRow, Inquiry, Member, Organisation, Staff
-from tests.labs.phones import CHAT, Phones
+from tests.labs.phones import CHAT, MAIL, Phones
 
 
 async def nothing_today() -> None:
@@ -28,6 +28,7 @@ class Centre:
     core: Core
     phones: Phones
     chats: Phones
+    mails: Phones
     inbox: Inbox
     router: Router
     senders: list[Sender]
@@ -76,13 +77,19 @@ def chats() -> Phones:
 
 
 @pytest.fixture
-def channels(phones: Phones, chats: Phones) -> ChannelSet:
-    common = ChannelCommon(adapter="sandbox")
-    return ChannelSet([channel("sms", phones, common), channel("qq", chats, common)])
+def mails() -> Phones:
+    return Phones(capabilities=MAIL)
 
 
 @pytest.fixture
-async def centre(core: Core, phones: Phones, chats: Phones) -> Centre:
+def channels(phones: Phones, chats: Phones, mails: Phones) -> ChannelSet:
+    common = ChannelCommon(adapter="sandbox")
+    accounts = {"sms": phones, "qq": chats, "mail": mails}
+    return ChannelSet(channel(n, one, common) for n, one in accounts.items())
+
+
+@pytest.fixture
+async def centre(core: Core, phones: Phones, chats: Phones, mails: Phones) -> Centre:
     county = await organisation("080", "清禾县", "county", None)
     home = await organisation("0801", "禾苑街道党员服务中心", "centre", county)
     other = await organisation("0802", "柳汀镇党员服务中心", "centre", county)
@@ -106,6 +113,7 @@ async def centre(core: Core, phones: Phones, chats: Phones) -> Centre:
         core=core,
         phones=phones,
         chats=chats,
+        mails=mails,
         inbox=Inbox(core),
         router=Router(core, nothing_today),
         senders=[Sender(core, one) for one in core.channels],

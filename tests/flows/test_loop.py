@@ -14,7 +14,15 @@ from gateway.errors import (
     TransientFailure,
 )
 from gateway.inquiries import closing, work
-from gateway.tables import Inbound, Inquiry, InquiryEvent, OptOutRow, Outbound
+from gateway.members.consent import opt_out_path
+from gateway.tables import (
+    AddressRow,
+    Inbound,
+    Inquiry,
+    InquiryEvent,
+    OptOutRow,
+    Outbound,
+)
 from tests.flows.conftest import Centre
 
 JIANGUO = "+8619900000001"
@@ -167,3 +175,26 @@ async def test_words_that_are_no_placeholder_are_told(centre: Centre) -> None:
         await work.answer(centre.core, centre.clerk, inquiry.number, "您好{{生日}}")
     assert "生日" in caught.value.fields["text"]
     assert inquiry.kind == AddressKind.PHONE
+
+
+async def test_unasked_mail_carries_its_way_out(centre: Centre) -> None:
+    address = await AddressRow.create(
+        kind="email", value="a@example.org", created_at=centre.core.clock.now()
+    )
+    row = await Outbound.create(
+        message_kind="notice",
+        priority=10,
+        channel="mail",
+        kind="email",
+        value="a@example.org",
+        text="明天开会",
+        state="queued",
+        due_at=centre.core.clock.now(),
+        created_at=centre.core.clock.now(),
+        changed_at=centre.core.clock.now(),
+    )
+    await centre.work()
+    sent = centre.mails.sent[-1]
+    assert sent.id == str(row.id)
+    expected = opt_out_path(centre.core, address.id)
+    assert sent.unsubscribe_url == f"http://127.0.0.1:8080{expected}"

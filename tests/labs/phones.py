@@ -38,6 +38,14 @@ CHAT = Capabilities(
     window=1,
     rate_per_second=1000.0,
 )
+MAIL = Capabilities(
+    address_kinds=frozenset({AddressKind.EMAIL}),
+    encoding=TextEncoding.UTF8,
+    max_length=65536,
+    rich_text=True,
+    subject=True,
+    rate_per_second=1000.0,
+)
 
 
 @dataclass(slots=True)

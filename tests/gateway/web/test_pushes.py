@@ -22,12 +22,12 @@ from gateway.contract import (
 )
 from gateway.core import Core
 from gateway.errors import RequestError, StorageUnavailable
+from gateway.members.consent import opt_out_path
 from gateway.settings import ChannelCommon, Server, Settings, Storage
 from gateway.tables import AddressRow, OptOutRow
 from gateway.web.app import build_app
 from gateway.web.hooks import hook_path, hook_token
 from gateway.web.keys import CORE, INBOX
-from gateway.web.opt_out import opt_out_path
 from tests.console import Console
 
 

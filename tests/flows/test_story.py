@@ -1,0 +1,624 @@
+"""Chromium walks the whole story against a real process: handsets, desk, notices.
+
+One gateway and one browser serve all stories of a run. Each story has members of its
+own, so that their order doesn't matter.
+"""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Dialog,
+    Locator,
+    Page,
+    Request,
+    Response,
+    StorageState,
+    async_playwright,
+    expect,
+)
+
+from tests.labs.process import Installation, installation
+
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+
+CHROMIUM = "/usr/bin/chromium"
+QUIETLY = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+PASSWORD = "a walk by the river 8"
+CLERK, DIRECTOR, APPROVER = "shaoyuning", "luowenlan", "cenruogu"
+NUMBER = re.compile(r"\d{8}-\d{4,6}")
+DESKTOP = (1440, 900)
+PHONE = (390, 844)
+PATIENCE_MS = 20_000  # the machine may be busy with other tests
+HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+REPORT_VIOLATIONS = (
+    'document.addEventListener("securitypolicyviolation",'
+    ' (e) => console.error("policy violated: " + e.violatedDirective));'
+)
+
+
+@dataclass(slots=True)
+class House:
+    """The gateway, the browser, and who has signed in before."""
+
+    gateway: Installation
+    browser: Browser
+    signed_in: dict[str, StorageState] = field(default_factory=dict)
+
+    async def context(
+        self, size: tuple[int, int], state: StorageState | None = None
+    ) -> BrowserContext:
+        context = await self.browser.new_context(
+            viewport={"width": size[0], "height": size[1]},
+            locale="zh-CN",
+            timezone_id="Asia/Shanghai",
+            base_url=self.gateway.url(""),
+            storage_state=state,
+        )
+        context.set_default_timeout(PATIENCE_MS)
+        await context.add_init_script(REPORT_VIOLATIONS)
+        return context
+
+    async def first_sign_in(self, username: str) -> StorageState:
+        """With the one-time password of the process, which is changed at once."""
+        printed = re.search(r"admin / (\S+)", self.gateway.output)
+        assert printed
+        context = await self.context(DESKTOP)
+        page = await context.new_page()
+        await page.goto("/login")
+        await page.get_by_label("用户名").fill(username)
+        await page.get_by_label("密码").fill(printed[1])
+        await page.get_by_role("button", name="登录").click()
+        await page.wait_for_url("**/password")
+        await page.get_by_label("新密码").fill(PASSWORD)
+        await page.get_by_label("再输一次").fill(PASSWORD)
+        await page.get_by_role("button", name="保存并继续").click()
+        await page.wait_for_url("**/inquiries")
+        state = await context.storage_state()
+        await context.close()
+        return state
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    expect.set_options(timeout=PATIENCE_MS)
+    folder = tmp_path_factory.mktemp("story")
+    async with installation(folder, demo=True) as gateway, async_playwright() as tools:
+        await gateway.start()
+        browser = await tools.chromium.launch(
+            executable_path=CHROMIUM, args=list(QUIETLY)
+        )
+        yield House(gateway, browser)
+        await browser.close()
+        assert await gateway.stop() == 0
+        assert '"level": "error"' not in gateway.log
+
+
+@dataclass
+class Walk:
+    """The pages of one story, and what went wrong in them."""
+
+    house: House
+    faults: list[str] = field(default_factory=list)
+    contexts: list[BrowserContext] = field(default_factory=list)
+
+    async def _page(
+        self, size: tuple[int, int], state: StorageState | None = None
+    ) -> Page:
+        context = await self.house.context(size, state)
+        self.contexts.append(context)
+        page = await context.new_page()
+        context.on("console", self._said)
+        context.on("weberror", lambda failed: self.faults.append(str(failed.error)))
+        context.on("response", self._answered)
+        context.on("requestfailed", self._unanswered)
+        page.on("dialog", self._asked)
+        return page
+
+    def _said(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.faults.append(message.text)
+
+    def _answered(self, response: Response) -> None:
+        if response.status >= 400:
+            self.faults.append(f"{response.status} {response.url}")
+
+    def _unanswered(self, request: Request) -> None:
+        if not request.url.startswith(self.house.gateway.url("/")):
+            self.faults.append(f"another host was asked: {request.url}")
+
+    async def _asked(self, dialog: Dialog) -> None:
+        self.faults.append(f"a dialog opened: {dialog.type} {dialog.message}")
+        await dialog.accept()
+
+    async def staff(self, username: str, size: tuple[int, int] = DESKTOP) -> Page:
+        """Somebody's console, on the stream of matters, listening for news."""
+        known = self.house.signed_in
+        if username not in known:
+            known[username] = await self.house.first_sign_in(username)
+        page = await self._page(size, known[username])
+        await self.open(page, "/inquiries")
+        return page
+
+    async def sandbox(self) -> Page:
+        page = await self._page(DESKTOP)
+        await self.open(page, "/sandbox")
+        return page
+
+    async def open(self, page: Page, path: str) -> None:
+        """Return once the page hears of what happens."""
+        await page.goto(path)
+        await expect(page.locator("body[data-live-state=on]")).to_be_attached()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def walk(house: House) -> AsyncIterator[Walk]:
+    walk = Walk(house)
+    yield walk
+    for context in walk.contexts:
+        await context.close()
+    assert walk.faults == []
+
+
+# What members do, on the sandbox page.
+
+
+async def device(page: Page, kind: str, address: str, name: str = "") -> Locator:
+    """A handset, account, group or mailbox; added if it isn't there yet."""
+    kinds = {"sms": "手机", "qq": "QQ 号", "group": "QQ 群", "email": "邮箱"}
+    form = page.locator('form[action="/sandbox/devices"]')
+    await form.get_by_label("种类").select_option(label=kinds[kind])
+    await form.get_by_label("号码或地址").fill(address)
+    await form.get_by_label("姓名").fill(name)
+    async with page.expect_navigation():
+        await form.get_by_role("button", name="添加").click()
+    await expect(page.locator("body[data-live-state=on]")).to_be_attached()
+    return page.locator(f"#{urlsplit(page.url).fragment}")
+
+
+async def say(phone: Locator, text: str, subject: str = "") -> None:
+    if subject:
+        await phone.get_by_label("标题").fill(subject)
+    await phone.locator('[name="text"]').fill(text)
+    await phone.get_by_role("button", name="发送").click()
+    await expect(phone.locator('[name="text"]')).to_have_value("")
+
+
+def heard(phone: Locator, text: str | re.Pattern[str]) -> Locator:
+    """What the centre wrote to this device."""
+    return phone.locator(".say:not(.mine)", has_text=text)
+
+
+async def number_in(phone: Locator) -> str:
+    """The number of the newest matter that a receipt names."""
+    text = await heard(phone, NUMBER).last.inner_text()
+    found = NUMBER.search(text)
+    assert found
+    return found[0]
+
+
+async def faulty(page: Page, switch: str, value: str = "") -> None:
+    """Set one switch of the SMS channel; `value` chooses in a list."""
+    row = page.locator("#faults-sms")
+    async with page.expect_response("**/sandbox/faults"):
+        if value:
+            await row.get_by_label(switch).select_option(value)
+        else:
+            await row.get_by_label(switch).click()
+
+
+@asynccontextmanager
+async def trouble(
+    page: Page, switch: str, on: str = "", off: str = ""
+) -> AsyncIterator[None]:
+    await faulty(page, switch, on)
+    try:
+        yield
+    finally:
+        await faulty(page, switch, off)
+
+
+# What staff do, in the console.
+
+
+def row(desk: Page, text: str) -> Locator:
+    return desk.locator("#stream .row", has_text=text)
+
+
+async def open_matter(desk: Page, number: str) -> Locator:
+    """Click the line of the stream; the matter beside it."""
+    await desk.locator(f'#stream .row[data-number="{number}"]').click()
+    matter = desk.locator(f'[data-matter][data-number="{number}"]')
+    await expect(matter).to_be_visible()
+    return matter
+
+
+async def answer(desk: Page, text: str) -> None:
+    """By keyboard, as somebody does who answers all day."""
+    await desk.locator("#matter").focus()
+    await desk.keyboard.press("r")
+    await expect(desk.locator("[data-answer]")).to_be_focused()
+    await desk.keyboard.insert_text(text)
+    await desk.keyboard.press("Control+Enter")
+    await expect(bubble(desk, text)).to_be_visible()
+    await expect(desk.locator("[data-answer]")).to_have_value("")
+
+
+def bubble(desk: Page, text: str) -> Locator:
+    """One message of the timeline."""
+    return desk.locator("#timeline .bubble", has_text=text)
+
+
+async def close(desk: Page, outcome: str) -> None:
+    await desk.locator("#matter").focus()
+    await desk.keyboard.press("c")
+    dialog = desk.locator("#dlg-close")
+    await dialog.get_by_label("办理结果").fill(outcome)
+    await dialog.get_by_role("button", name="办结").click()
+    await expect(desk.locator("#matter-head")).to_contain_text("已办结")
+
+
+async def shows(page: Page, path: str, text: str) -> None:
+    await page.goto(path)
+    await expect(page.locator("#main")).to_contain_text(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    title: str
+    branch: str  # its code
+    sms: str
+    other: str = ""
+    rsvp: bool = False
+
+
+async def draft(desk: Page, notice: Notice) -> None:
+    """Fill in the form of a notice; nothing is sent off yet."""
+    await desk.goto("/broadcasts/new")
+    form = desk.locator("#draft")
+    await form.get_by_label("主题", exact=True).fill(notice.title)
+    await form.get_by_label("短信正文").fill(notice.sms)
+    await form.get_by_label("QQ 与邮件正文").fill(notice.other)
+    await form.get_by_label("组织", exact=True).select_option(notice.branch)
+    await form.get_by_label("请党员回复 1 参加").set_checked(notice.rsvp)
+
+
+async def press(desk: Page, name: str, *, sure: bool = False) -> None:
+    """A button of the page head or a card that leads to a new page."""
+    button = desk.get_by_role("button", name=name, exact=True)
+    async with desk.expect_navigation():
+        await button.click()
+        if sure:
+            await desk.locator("#confirm").get_by_role("button", name="确定").click()
+    await expect(desk.locator("body[data-live-state=on]")).to_be_attached()
+
+
+def path_of(desk: Page) -> str:
+    return urlsplit(desk.url).path
+
+
+async def release(desk: Page, approver: Page, path: str) -> None:
+    """What a submitted notice still needs until everybody has it."""
+    await approver.goto(path)
+    await press(approver, "批准", sure=True)
+    await desk.goto(path)
+    await press(desk, "开始发送", sure=True)
+    await expect(desk.locator("#state")).to_contain_text("已完成")
+
+
+async def numbers(desk: Page) -> dict[str, int]:
+    """The progress of a notice, by label."""
+    tiles = desk.locator("#progress .tile")
+    texts = [(await tile.inner_text()).split() for tile in await tiles.all()]
+    return {label: int(number) for number, label in texts}
+
+
+async def test_from_a_text_to_a_rating(walk: Walk) -> None:
+    sandbox, desk = await walk.sandbox(), await walk.staff(CLERK)
+    phone = await device(sandbox, "sms", "+8619900000001")
+    await say(phone, "同志您好，我退休了，党费按什么标准交？")
+
+    await expect(row(desk, "我退休了").locator(".who")).to_contain_text("江金凤")
+    receipt = re.compile(r"单号\d{8}-\d{4}.*月\d+日前答复")
+    await expect(heard(phone, receipt)).to_be_visible()
+    number = await number_in(phone)
+
+    await open_matter(desk, number)
+    await answer(desk, "按每月退休金的百分之零点五交，交到支部即可。")
+    await expect(heard(phone, "按每月退休金的百分之零点五交")).to_be_visible()
+    await expect(bubble(desk, "按每月退休金")).to_contain_text("已送达")
+    await expect(desk.locator("#matter-head")).to_contain_text("已答复")
+
+    await close(desk, "已告知交纳标准。")
+    await expect(heard(phone, "您满意吗")).to_contain_text("已告知交纳标准")
+    await say(phone, "3")
+    await expect(heard(phone, "已重新办理")).to_contain_text("主任已经知道")
+    await expect(desk.locator("#matter-head")).to_contain_text("第 1 次重办")
+
+    director = await walk.staff(DIRECTOR)
+    await open_matter(director, number)
+    await expect(director.locator("#matter-head")).to_contain_text("请主任督办")
+
+    await close(desk, "已请支部书记上门说明。")
+    await expect(heard(phone, "上门说明")).to_be_visible()
+    await say(phone, "1")
+    await expect(heard(phone, "谢谢您的评价")).to_be_visible()
+    await expect(desk.locator("#timeline")).to_contain_text("评价：满意")
+    await desk.reload()
+    await expect(desk.locator("[data-side]")).to_contain_text("满意")
+
+
+async def test_a_notice_is_drafted_approved_by_another_and_counted(walk: Walk) -> None:
+    desk, approver = await walk.staff(DIRECTOR), await walk.staff(APPROVER)
+    sandbox = await walk.sandbox()
+    phone = await device(sandbox, "sms", "+8619900000002")
+    other = await device(sandbox, "sms", "+8619900000004")
+    chat = await device(sandbox, "qq", "9900000004")
+
+    notice = Notice(
+        title="植树活动",
+        branch="080101",
+        sms="{{姓名}}同志，周六上午九点植树，参加回1，请假回2。拒收请回复R",
+        other="{{姓名}}同志，您好！周六上午九点植树，请回复“参加”或“请假”。",
+        rsvp=True,
+    )
+    await draft(desk, notice)
+    preview = desk.locator("#preview")
+    await expect(preview.locator(".say").first).to_contain_text("周六上午九点植树")
+    await expect(preview).to_contain_text("每人 1 条")
+    people = int(await preview.locator(".tile b").first.inner_text())
+    assert people > 10
+    await press(desk, "提请批准")
+    path = path_of(desk)
+    await expect(desk.get_by_text("起草人不能批准自己的通知")).to_be_visible()
+    await expect(desk.get_by_role("button", name="批准", exact=True)).to_have_count(0)
+
+    await approver.goto(path)
+    first = await approver.locator("code").first.inner_text()
+    await press(approver, "批准", sure=True)
+    await expect(approver.locator("#state")).to_contain_text("已批准")
+
+    await desk.goto(f"{path}/edit")
+    await expect(desk.get_by_text("批准作废")).to_be_visible()
+    await desk.get_by_label("短信正文").fill(notice.sms.replace("九点", "八点"))
+    await press(desk, "提请批准")
+    await expect(desk.locator("#state")).to_contain_text("待批准")
+    assert await desk.locator("code").first.inner_text() != first
+    await expect(desk.get_by_role("button", name="开始发送")).to_have_count(0)
+
+    await release(desk, approver, path)
+    await expect(heard(phone, "洪秀梅同志，周六上午八点植树")).to_be_visible()
+    await expect(heard(chat, "庄诗琪同志，您好！")).to_be_visible()
+    await expect(desk.locator("#progress")).to_contain_text(f"共 {people} 人")
+    assert sum((await numbers(desk)).values()) == people
+
+    counted = desk.locator("#progress .line").first
+    for place, said, total in (
+        (phone, "1", "参加 1 不参加 0"),
+        (chat, "参加", "参加 2 不参加 0"),
+        (other, "2", "参加 2 不参加 1"),
+    ):
+        await say(place, said)
+        await expect(counted).to_contain_text(total)
+    await expect(heard(phone, "已记下您参加")).to_be_visible()
+    await expect(heard(other, "已记下您这次请假")).to_be_visible()
+
+    await desk.reload()
+    await desk.get_by_label("洪秀梅 到场").check()
+    await press(desk, "保存到场情况")
+    await expect(desk.get_by_label("洪秀梅 到场")).to_be_checked()
+    await desk.get_by_role("link", name="洪秀梅").click()
+    await expect(desk.locator("#main")).to_contain_text("植树活动")
+    await expect(desk.locator(".plain-rows .chip", has_text="到场")).to_be_visible()
+
+
+async def test_who_opts_out_by_word_gets_no_notice(walk: Walk) -> None:
+    sandbox, desk = await walk.sandbox(), await walk.staff(CLERK)
+    approver = await walk.staff(APPROVER)
+    gone = await device(sandbox, "sms", "+8619900000061")
+    stays = await device(sandbox, "sms", "+8619900000055")
+    await say(gone, "退订")
+    await expect(heard(gone, "已停止向您发送通知")).to_be_visible()
+
+    notice = Notice(
+        title="消防讲座",
+        branch="080104",
+        sms="{{姓名}}同志，周五下午消防讲座。拒收请回复R",
+    )
+    await draft(desk, notice)
+    await expect(desk.locator("#preview")).to_contain_text("已退订 1 人")
+    await press(desk, "提请批准")
+    path = path_of(desk)
+    await release(desk, approver, path)
+    await expect(heard(stays, "消防讲座")).to_be_visible()
+    await expect(heard(gone, "消防讲座")).to_have_count(0)
+    line = desk.locator("tr", has_text="魏国平")
+    await expect(line).to_contain_text(re.compile("不予发送.*退订"))
+    await line.get_by_role("link", name="魏国平").click()
+
+    proof = desk.locator("section", has_text="同意与退订").last
+    await expect(proof.locator(".bubble-text")).to_have_text("退订")
+    await expect(desk.locator(".chip.bad", has_text="已退订")).to_be_visible()
+    await say(gone, "恢复接收")
+    await expect(heard(gone, "已恢复向您发送通知")).to_be_visible()
+    await desk.reload()
+    await expect(desk.locator(".chip.bad", has_text="已退订")).to_have_count(0)
+    await expect(proof).to_contain_text("恢复接收")
+
+
+async def test_an_ambiguous_text_is_filed_by_hand(walk: Walk) -> None:
+    sandbox, desk = await walk.sandbox(), await walk.staff(CLERK)
+    phone = await device(sandbox, "sms", "+8619900000021")
+    await say(phone, "我想把组织关系转到儿子那边，怎么办？")
+    await expect(heard(phone, NUMBER)).to_be_visible()
+    first = await number_in(phone)
+    await register(desk, member="郑荣华", text="询问老党员走访慰问安排")
+    second = await desk.locator("[data-matter]").get_attribute("data-number")
+    assert second
+    assert second != first
+
+    await walk.open(desk, "/review")
+    await expect(desk.locator("#tray")).to_contain_text("没有待判的消息")
+    await say(phone, "材料我明天送过来")
+    item = desk.locator("#tray form", has_text="材料我明天送过来")
+    await expect(desk.locator("[data-count=review]")).to_have_text("1")
+    await item.get_by_text(second).click()
+    await item.get_by_role("button", name="就这样定").click()
+    await expect(item).to_have_count(0)
+    await expect(desk.locator("[data-count=review]")).to_have_text("")
+    await desk.goto(f"/inquiries/{second}")
+    await expect(bubble(desk, "材料我明天送过来")).to_be_visible()
+
+
+async def register(
+    desk: Page, *, text: str, member: str = "", name: str = "", phone: str = ""
+) -> None:
+    """Write down what somebody says at the counter."""
+    await desk.goto("/inquiries/new")
+    await desk.get_by_text("来访", exact=True).click()
+    if member:
+        await desk.get_by_label("党员", exact=True).fill(member)
+        await desk.locator("#member-choices").get_by_text(member).click()
+    await desk.get_by_label("来人姓名").fill(name)
+    await desk.get_by_label("联系电话").fill(phone)
+    await desk.get_by_label("诉求内容").fill(text)
+    await desk.get_by_label("咨询类别").select_option(index=1)
+    await desk.get_by_role("button", name="登记", exact=True).click()
+    await expect(bubble(desk, text)).to_be_visible()
+
+
+async def test_a_matter_from_the_counter_is_printed(walk: Walk) -> None:
+    desk = await walk.staff(CLERK)
+    text = "儿子入党后在外地工作，问怎样参加组织生活"
+    await register(desk, name="傅大娘", phone="19900000888", text=text)
+    number = await desk.locator("[data-matter]").get_attribute("data-number")
+    async with desk.context.expect_page() as opened:
+        await desk.get_by_label("更多操作").click()
+        await desk.get_by_role("link", name="打印受（办）理表").click()
+    sheet = await opened.value
+    for shown in ("党员服务受（办）理表", str(number), "傅大娘", text, "邵予宁"):
+        await expect(sheet.locator(".sheet")).to_contain_text(shown)
+    paper = await sheet.pdf(format="A4")
+    assert paper.startswith(b"%PDF")
+    assert len(re.findall(rb"/Type\s*/Page\b", paper)) == 1
+    assert re.search(rb"/Type\s*/Font\b", paper)  # a blank page needs none
+
+
+async def test_faults_of_the_channel_are_seen_at_the_desk(walk: Walk) -> None:
+    sandbox, desk = await walk.sandbox(), await walk.staff(CLERK)
+    phone = await device(sandbox, "sms", "+8619900000011")
+    await say(phone, "中心什么时候开门？")
+    await expect(heard(phone, NUMBER)).to_be_visible()
+    await open_matter(desk, await number_in(phone))
+
+    async with trouble(sandbox, "拒收", "1", "0"):
+        await answer(desk, "周日休息。")
+        await expect(bubble(desk, "周日休息")).to_contain_text("被拒绝")
+    await expect(heard(phone, "周日休息")).to_have_count(0)
+
+    async with trouble(sandbox, "扣留回执"), trouble(sandbox, "丢失应答"):
+        await answer(desk, "上班时间有人值班。")
+        await expect(bubble(desk, "上班时间有人")).to_contain_text("结果不明")
+        await expect(heard(phone, "上班时间有人")).to_have_count(1)
+    await expect(bubble(desk, "上班时间有人")).to_contain_text("已送达")
+    await expect(heard(phone, "上班时间有人")).to_have_count(1)
+
+
+async def test_mail_chat_and_group_are_answered_where_they_came_from(
+    walk: Walk,
+) -> None:
+    sandbox, desk = await walk.sandbox(), await walk.staff(CLERK)
+    mailbox = await device(sandbox, "email", "lv.007@example.org")
+    chat = await device(sandbox, "qq", "9900000006")
+    await device(sandbox, "qq", "9900000005")
+    group = await device(sandbox, "group", "990000801")
+
+    await say(mailbox, "请问补交党费要什么手续？", subject="补交党费")
+    await say(chat, "预备期满要交什么材料？")
+    await group.get_by_label("谁在说").select_option(label="刘彩霞")
+    await say(group, "活动室周末可以借用吗？")
+    answers = {
+        "补交党费": (mailbox, "说明原因，交到支部。"),
+        "预备期满": (chat, "请交转正申请书。"),
+        "活动室周末": (group, "可以，请提前两天登记。"),
+    }
+    for words, (place, reply) in answers.items():
+        await expect(heard(place, NUMBER)).to_be_visible()
+        await row(desk, words).click()
+        await expect(desk.locator("#matter-head")).to_contain_text(words)
+        await answer(desk, reply)
+    for place, reply in answers.values():
+        await expect(heard(place, reply)).to_be_visible()
+    await expect(heard(mailbox, "说明原因").locator("b")).to_have_text("Re: 补交党费")
+    await expect(heard(group, "提前两天")).to_contain_text("@刘彩霞")
+
+
+async def test_hostile_words_are_only_words(walk: Walk) -> None:
+    sandbox, desk = await walk.sandbox(), await walk.staff(DIRECTOR)
+    long = "长" * (64 * 1024 // 3)
+    phone = await device(sandbox, "sms", "+8619900000777", f"{HOSTILE[:28]}")
+    await say(phone, f"{HOSTILE} 怎么入党？")
+    mailbox = await device(sandbox, "email", "bad@example.org")
+    await say(mailbox, HOSTILE, subject=HOSTILE)
+    handset = await device(sandbox, "sms", "+8619900000012")
+    await say(handset, long)
+    for place in (phone, mailbox, handset):
+        await expect(heard(place, NUMBER)).to_be_visible()
+    await sandbox.reload()
+
+    await row(desk, "长长长").click()
+    await expect(bubble(desk, "长长长")).to_be_visible()
+    await register(desk, name=HOSTILE, text=f"{HOSTILE} 来访")
+    await answer(desk, f"{HOSTILE} 已收到")
+    path = path_of(desk)
+    await shows(desk, path, HOSTILE)
+    await desk.goto(f"{path}/print")
+    await expect(desk.locator(".sheet")).to_contain_text(HOSTILE)
+    await draft(desk, Notice(title=HOSTILE, branch="080103", sms=f"{HOSTILE} 好"))
+    await expect(desk.locator("#preview .say").first).to_contain_text(HOSTILE)
+    await press(desk, "提请批准")
+    await shows(desk, "/broadcasts", HOSTILE)
+    await new_member(desk, HOSTILE)
+    for page in ("/members", "/audit", "/review", "/daily", "/channels", "/inquiries"):
+        await walk.open(desk, page)
+
+
+async def new_member(desk: Page, name: str) -> None:
+    await desk.goto("/members/new")
+    await desk.get_by_label("姓名").fill(name)
+    await desk.get_by_label("组织", exact=True).select_option(index=1)
+    await press(desk, "登记")
+    await expect(desk.locator("h1")).to_have_text(name)
+
+
+async def test_an_answer_from_a_phone(walk: Walk) -> None:
+    sandbox, desk = await walk.sandbox(), await walk.staff(CLERK, PHONE)
+    phone = await device(sandbox, "sms", "+8619900000022")
+    await say(phone, "党员活动证丢了，怎么补办？")
+    await row(desk, "党员活动证").click()
+    box = desk.locator("[data-answer]")
+    await expect(box).to_be_in_viewport()
+    await expect(desk.locator("#stream")).to_be_hidden()
+    await box.fill("带身份证到中心即可补办。")
+    await desk.get_by_role("button", name="发送答复").click()
+    await expect(heard(phone, "带身份证到中心")).to_be_visible()
+    await expect(bubble(desk, "带身份证")).to_contain_text("已送达")
+    width = "document.documentElement.scrollWidth"
+    assert await desk.evaluate(width) <= PHONE[0]
+    await desk.get_by_label("返回列表").click()
+    await expect(row(desk, "党员活动证")).to_be_in_viewport()
