@@ -72,6 +72,7 @@ class Session(Model):
 
     class Meta:
         table = "sessions"
+        indexes = (Index(fields=("staff_id",)),)
 
 
 class ApiToken(Model):
@@ -127,6 +128,7 @@ class Member(Model):
 
     class Meta:
         table = "members"
+        indexes = (Index(fields=("organisation_id", "name")),)
 
 
 class MemberTag(Model):
@@ -306,6 +308,9 @@ class Inquiry(Model):
     class Meta:
         table = "inquiries"
         indexes = (
+            Index(fields=("member_id",)),
+            Index(fields=("organisation_id",)),
+            Index(fields=("owner_id",)),
             Index(fields=("state", "deadline_at")),
             Index(fields=("kind", "value")),
             Index(fields=("changed_at",)),
@@ -332,7 +337,7 @@ class InquiryEvent(Model):
 
     class Meta:
         table = "inquiry_events"
-        indexes = (Index(fields=("inquiry_id",)),)
+        indexes = (Index(fields=("inquiry_id", "id")),)
 
 
 class PromptRow(Model):
