@@ -33,6 +33,7 @@ from gateway.tables import (
 )
 
 LONGEST_ANSWER = 4000  # characters
+LONGEST_NUMBER = 24  # characters; the column takes no more
 
 
 async def find(actor: Actor, number: str) -> Inquiry:
@@ -40,6 +41,8 @@ async def find(actor: Actor, number: str) -> Inquiry:
 
     Its first receiver keeps sight of a matter that was handed on (C2).
     """
+    if len(number) > LONGEST_NUMBER:
+        raise NotFound(number[:40])
     found = await Inquiry.get_or_none(number=number).prefetch_related("organisation")
     if found is None:
         raise NotFound(number[:40])

@@ -180,7 +180,14 @@ def _same_origin(request: web.Request) -> bool:
         request.host,
     }
     # Where a proxy speaks TLS, only host and port can be compared.
-    return site in ("same-origin", "none") and urlsplit(origin).netloc in ours
+    return site in ("same-origin", "none") and _host_of(origin) in ours
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # brackets that hold no IPv6 address
+        return None
 
 
 def local_path(text: str) -> str:
