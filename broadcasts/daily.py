@@ -23,17 +23,17 @@ from gateway.contract import AddressKind, MessageKind
 from gateway.core import Core
 from gateway.database import to_micros
 from gateway.errors import NotFound, RequestError
+from gateway.knowledge import message
+from gateway.knowledge.message import Message
 from gateway.outbox.enqueue import PRIORITY
 from gateway.status import BroadcastState
 from gateway.tables import Content, Entry, Organisation
-from gateway.text import excerpt
 
 log = structlog.get_logger()
 
 SCHEDULE = "daily"
 # Results of an instant for which a person may still push.
 MISSED = frozenset({"missed", "empty", "unchecked", "nobody"})
-_SHORT_ANSWER = 60  # characters, where the whole one is too long for a channel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,27 +233,16 @@ async def _broadcast(core: Core, item: Item) -> Broadcast:
 
 
 async def _plan(core: Core, item: Item) -> Plan:
-    language = core.settings.centre.language
-    texts = dict(core.texts.variants("daily", language))
-    values = {
-        "question": _plain(item.question),
-        "answer_text": _plain(item.answer),
-        "basis": _plain(item.basis) or "—",
-    }
-    planned = await _prepared(core, texts, values)
+    whole = message.compose(core, item.question, item.answer, item.basis)
+    planned = await _prepared(core, whole)
     if not await _too_long(core, planned):
         return planned
-    # The whole answer is too long for a text message: its beginning goes there.
-    texts["sms"] = texts.get("sms", texts["default"]).replace("answer_text", "text")
-    values["text"] = excerpt(values["answer_text"], _SHORT_ANSWER)
-    return await _prepared(core, texts, values)
+    return await _prepared(core, message.shortened(whole))
 
 
-async def _prepared(
-    core: Core, texts: Mapping[str, str], values: Mapping[str, str]
-) -> Plan:
+async def _prepared(core: Core, said: Message) -> Plan:
     kind = MessageKind.DAILY
-    return await plan.prepare(core, Subscribers(), "/", kind, texts, values)
+    return await plan.prepare(core, Subscribers(), "/", kind, said.texts, said.values)
 
 
 async def _too_long(core: Core, planned: Plan) -> bool:
@@ -263,11 +252,6 @@ async def _too_long(core: Core, planned: Plan) -> bool:
         one is not None and one.code == "too_long" and one.kind == AddressKind.PHONE
         for one in found
     )
-
-
-def _plain(text: str) -> str:
-    """Text messages carry the signature in these brackets and no others."""
-    return text.replace("【", "〔").replace("】", "〕")
 
 
 async def preview(core: Core, item: Item) -> Plan:
@@ -326,19 +310,6 @@ async def shift(core: Core, actor: Actor, item_id: int, *, up: bool) -> None:
         await DailyItem.filter(id=here.id).update(position=there.position)
         await DailyItem.filter(id=there.id).update(position=here.position)
         await audit.record(core.clock, actor, "daily.move", f"daily:{item_id}", up=up)
-    core.hub.publish("daily", "")
-
-
-async def check_entry(core: Core, actor: Actor, entry_id: int) -> None:
-    """A director or approver vouches for a sample entry: now it may be pushed."""
-    actor.require(Action.APPROVE)
-    async with db.transaction():
-        changed = await Entry.filter(id=entry_id, sample=True).update(
-            sample=False, updated_at=core.clock.now()
-        )
-        if not changed:
-            raise NotFound(f"entry {entry_id}")
-        await audit.record(core.clock, actor, "entry.check", f"entry:{entry_id}")
     core.hub.publish("daily", "")
 
 

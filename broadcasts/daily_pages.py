@@ -12,6 +12,7 @@ from gateway.actors import Action, Actor
 from gateway.core import Core
 from gateway.errors import NotFound, RequestError
 from gateway.inquiries.matters import NAMES, Matter
+from gateway.knowledge import entries
 from gateway.phrases import phrase
 from gateway.web.forms import path_id, whole_number
 from gateway.web.forms import read as read_form
@@ -145,7 +146,7 @@ async def _check(core: Core, actor: Actor, id: int) -> None:
     item = next((item for item in await daily.queue() if item.id == id), None)
     if item is None:
         raise NotFound(f"daily item {id}")
-    await daily.check_entry(core, actor, item.entry_id)
+    await entries.check(core, actor, item.entry_id)
 
 
 def _handler(

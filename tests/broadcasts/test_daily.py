@@ -13,6 +13,7 @@ from gateway.clock import ManualClock
 from gateway.contract import Address, AddressKind
 from gateway.core import Core
 from gateway.errors import NotFound, RequestError
+from gateway.knowledge import entries as knowledge
 from gateway.members import consent
 from gateway.status import Bucket
 from gateway.tables import Audit, Entry, Outbound
@@ -141,10 +142,10 @@ async def test_only_checked_entries_leave(
         await daily.push_now(core, county.clerk)
     assert refused.value.code == "unchecked"
     with pytest.raises(RequestError):
-        await daily.check_entry(core, county.clerk, sample.id)
-    await daily.check_entry(core, county.director, sample.id)
+        await knowledge.check(core, county.clerk, sample.id)
+    await knowledge.check(core, county.director, sample.id)
     with pytest.raises(NotFound):
-        await daily.check_entry(core, county.director, sample.id)
+        await knowledge.check(core, county.director, sample.id)
     await daily.push_now(core, county.clerk)
     await drain(core)
     assert sms.to == [phone(1)]

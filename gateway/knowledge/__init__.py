@@ -1,0 +1,1 @@
+"""Knowledge entries and canned answers: what staff may lean on when they answer."""
