@@ -50,6 +50,12 @@ def _is_official_working_day(day: date) -> bool:
     return day in constants.workdays
 
 
+def holiday_name(day: date) -> str:
+    """The published holiday that `day` belongs to, in English; empty for other days."""
+    name: str = constants.holidays.get(day, "")
+    return name
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadline:
     """`day` is the last working day, local; `at` the moment it is over, UTC."""

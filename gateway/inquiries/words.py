@@ -64,6 +64,7 @@ EVENTS: Mapping[str, str] = {
     "assigned": "交给 {to} 承办",
     "transferred": "转给 {to}",
     "extended": "延长了期限",
+    "recomputed": "期限按工作日历重算",
     "classified": "更正了类别或紧急程度",
     "identified": "确认来信人是 {text}",
     "closed": "办结了咨询",

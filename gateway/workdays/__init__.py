@@ -1,0 +1,1 @@
+"""The working-day calendar: what the State Council published, what staff corrected."""
