@@ -10,7 +10,6 @@ import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,6 +35,8 @@ from gateway.demo.install import install as install_demo
 from gateway.errors import GatewayError, RequestError, SettingsError
 from gateway.inbox import pages as review_pages
 from gateway.inquiries import pages as desk_pages
+from gateway.knowledge import canned_pages
+from gateway.knowledge import pages as knowledge_pages
 from gateway.outbox import pages as channel_pages
 from gateway.runtime import Runtime
 from gateway.settings import Settings
@@ -43,10 +44,12 @@ from gateway.sla import Calendar
 from gateway.staff import tokens
 from gateway.staff.people import first_administrator
 from gateway.supervisor import Part
-from gateway.tables import Holiday, Organisation
+from gateway.tables import Organisation
 from gateway.web.app import build_app
 from gateway.web.keys import COUNTS, HEALTH, INBOX
 from gateway.web.routes import add_routes
+from gateway.workdays import corrections
+from gateway.workdays import pages as calendar_pages
 
 PLUGINS = ("bot_plugins.intake", "bot_plugins.commands", "bot_plugins.notices")
 CLOSE_SECONDS = 1.0  # how long open requests may take once the process is to stop
@@ -114,9 +117,7 @@ async def opened(core: Core) -> AsyncIterator[None]:
     guard = database.sole_owner(data_dir) if is_sqlite(url) else nullcontext()
     with guard:
         async with database.opened(url):
-            days = await Holiday.all()
-            corrected = {date.fromisoformat(one.day): one.working for one in days}
-            core.calendar = Calendar(overrides=corrected)
+            core.calendar = Calendar(overrides=await corrections.overrides())
             yield
 
 
@@ -140,9 +141,19 @@ def application(assembled: Assembled, runtime: Runtime) -> web.Application:
     core = assembled.core
     app = build_app(core)
     app[INBOX] = runtime.inbox
-    for part in (desk_pages, review_pages, channel_pages, broadcast_pages, daily_pages):
+    for part in (
+        desk_pages,
+        review_pages,
+        channel_pages,
+        broadcast_pages,
+        daily_pages,
+        knowledge_pages,
+        canned_pages,
+        calendar_pages,
+    ):
         add_routes(app, part.ROUTES)
     app[COUNTS] += [desk_pages.count, review_pages.count, broadcast_pages.counts]
+    app[COUNTS].append(partial(calendar_pages.count, core))
     if core.settings.sandbox:
         add_routes(app, sandbox_pages.routes(core, assembled.shared))
     if assembled.bots is not None:
