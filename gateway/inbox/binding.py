@@ -5,19 +5,17 @@ Nothing here says whether a number belongs to a member: the answer is the same
 """
 
 from datetime import timedelta
-from random import SystemRandom
 
-from gateway import addresses, tokens
+from gateway import addresses
 from gateway.channels import NoRoute, Reach
 from gateway.contract import Address, AddressKind, MessageKind
 from gateway.core import Core
 from gateway.inbox import act
-from gateway.members import consent
+from gateway.members import codes, consent
 from gateway.outbox.enqueue import Draft, enqueue, route_for
 from gateway.prompts import PromptKind
 from gateway.tables import AddressRow, Inbound, Member, PromptRow
 
-VALID = timedelta(minutes=30)
 TRIES_AN_HOUR = 5
 
 
@@ -41,10 +39,11 @@ async def _send_code(core: Core, number: str) -> None:
     )
     if row is None or row.member_id is None:
         return
-    code = await new_code(core, row.member_id)
     route = await route_for(core, MessageKind.SYSTEM, [Reach(address=phone)])
-    if code is None or isinstance(route, NoRoute):
+    given = await codes.issued_since(core, row.member_id, timedelta(hours=1))
+    if given >= TRIES_AN_HOUR or isinstance(route, NoRoute):
         return
+    code = await codes.issue(core, row.member_id)
     values = {"code": code}
     language = core.settings.centre.language
     text = core.texts.render("bind_code", AddressKind.PHONE, values, language)
@@ -52,32 +51,6 @@ async def _send_code(core: Core, number: str) -> None:
         kind=MessageKind.SYSTEM, text=text, variables=values, member_id=row.member_id
     )
     await enqueue(core, draft, route)
-
-
-async def new_code(core: Core, member_id: int) -> str | None:
-    """A code for this member; None where too many were made in the last hour.
-
-    Staff read it to the member, or it goes to the member's own telephone.
-    """
-    now = core.clock.now()
-    recent = await PromptRow.filter(
-        prompt=PromptKind.BINDING,
-        member_id=member_id,
-        opened_at__gte=now - timedelta(hours=1),
-    ).count()
-    if recent >= TRIES_AN_HOUR:
-        return None
-    code = tokens.one_time_code(SystemRandom())
-    await PromptRow.create(
-        kind="",
-        value="",
-        prompt=PromptKind.BINDING,
-        code=code,
-        member_id=member_id,
-        opened_at=now,
-        expires_at=now + VALID,
-    )
-    return code
 
 
 async def _show(core: Core, message: Inbound, reach: Reach, code: str) -> None:

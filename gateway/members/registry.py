@@ -1,24 +1,23 @@
 """Members and their addresses. Every query is bound to what the actor may see; what
 lies outside is not found."""
 
-import random
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from tortoise.expressions import Q
 from tortoise.queryset import QuerySet
 
-from gateway import addresses, audit, tokens
+from gateway import addresses, audit
 from gateway.actors import Action, Actor
 from gateway.addresses import AddressError
 from gateway.contract import Address, AddressKind
 from gateway.core import Core
 from gateway.database import from_micros, marks, rows, transaction
 from gateway.errors import NotFound, RequestError
-from gateway.members import consent
+from gateway.members import codes, consent
 from gateway.members.fields import joined_on, tags_of
 from gateway.organisations.tree import own
 from gateway.phrases import together
@@ -33,7 +32,6 @@ from gateway.tables import (
 )
 
 PAGE = 50
-BINDING_LASTS = timedelta(minutes=30)
 _PERSONAL = (AddressKind.PHONE, AddressKind.EMAIL, AddressKind.QQ, AddressKind.WECHAT)
 
 
@@ -370,31 +368,11 @@ async def _consent(
 
 
 async def binding_code(core: Core, actor: Actor, member_id: int) -> str:
-    """Six digits that bind the account which sends them to this member; 30 minutes.
-
-    No two open codes are alike, since the code alone says who somebody is.
-    """
+    """Six digits that bind the account which sends them to this member."""
     actor.require(Action.MEMBERS)
-    now = core.clock.now()
     async with transaction():
         member = await find(actor, member_id)
-        open_codes = PromptRow.filter(
-            prompt=PromptKind.BINDING, closed_at__isnull=True, expires_at__gt=now
-        )
-        taken = {prompt.code for prompt in await open_codes}
-        code = tokens.one_time_code(random.SystemRandom())
-        while code in taken:
-            code = tokens.one_time_code(random.SystemRandom())
-        await open_codes.filter(member_id=member_id).update(closed_at=now)
-        await PromptRow.create(
-            kind="",
-            value="",
-            prompt=PromptKind.BINDING,
-            code=code,
-            member_id=member_id,
-            opened_at=now,
-            expires_at=now + BINDING_LASTS,
-        )
+        code = await codes.issue(core, member_id)
         await audit.record(
             core.clock,
             actor,
