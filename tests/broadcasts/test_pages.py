@@ -158,6 +158,16 @@ async def test_what_is_wrong_stands_at_its_field_and_nothing_typed_is_lost(
     assert await Broadcast.all().count() == 0
 
 
+async def test_in_english_what_is_wrong_is_said_in_english(console: Console) -> None:
+    clerk = await console.browser("clerk_a")
+    await clerk.post("/language", {"lang": "en", "next": "/account"})
+    wrong = form(console, title="", sms="您好{{姓}}", send_at="gestern")
+    page = await (await clerk.post("/broadcasts/new", wrong)).text()
+    assert "Please write a subject" in page
+    assert "Line 1, character 3: There is no field “姓”. Did you mean" in page
+    assert "请写" not in page
+
+
 async def test_the_preview_follows_the_typing(core: Core, console: Console) -> None:
     await people(core, console, 2)
     clerk = await console.browser("clerk_a")
