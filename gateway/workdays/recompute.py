@@ -89,13 +89,11 @@ def last_day(deadline_at: datetime, zone: ZoneInfo) -> date:
 async def carry_out(core: Core, actor: Actor, found: Sequence[Move]) -> None:
     """Write the new deadlines and a line into each timeline, in the caller's
     transaction. Tell pages afterwards: `announce`."""
-    now = core.clock.now()
     await execute_many(
-        "UPDATE inquiries SET deadline_at = ?, deadline_provisional = ?, "
-        "changed_at = ? WHERE id = ?",
+        "UPDATE inquiries SET deadline_at = ?, deadline_provisional = ? WHERE id = ?",
         [
-            (to_micros(m.after.at), m.after.provisional, to_micros(now), m.inquiry_id)
-            for m in found
+            (to_micros(one.after.at), one.after.provisional, one.inquiry_id)
+            for one in found
         ],
     )
     lines = [_line(core, actor, move) for move in found if move.moved]
@@ -104,12 +102,12 @@ async def carry_out(core: Core, actor: Actor, found: Sequence[Move]) -> None:
 
 def _line(core: Core, actor: Actor, move: Move) -> InquiryEvent:
     before = last_day(move.before, core.settings.centre.timezone)
+    # Without `staff_id`: nobody has looked at the matter, what is unread stays so.
     return InquiryEvent(
         inquiry_id=move.inquiry_id,
         at=core.clock.now(),
         kind="recomputed",
         actor=actor.name,
-        staff_id=actor.staff_id,
         text=f"{before} → {move.after.day}",
         data={
             "before": move.before.isoformat(),

@@ -12,7 +12,8 @@ from gateway.actors import Actor, Role
 from gateway.clock import ManualClock
 from gateway.core import Core
 from gateway.errors import NotFound, RequestError
-from gateway.inquiries import work
+from gateway.inquiries import queries, work
+from gateway.inquiries.queries import Filter
 from gateway.inquiries.register import deadline_from
 from gateway.sla import Calendar
 from gateway.tables import Audit, Inquiry, InquiryEvent, Organisation
@@ -26,7 +27,7 @@ WEDNESDAY = "2026-11-25"
 
 
 def actor(role: Role) -> Actor:
-    return Actor(name=role, role=role, organisation_id=1, path="/1/", staff_id=None)
+    return Actor(name=role, role=role, organisation_id=1, path="/1/", staff_id=1)
 
 
 ADMINISTRATOR = actor(Role.ADMINISTRATOR)
@@ -69,9 +70,10 @@ def off(day: str = WEDNESDAY, note: str = "") -> Draft:
 
 
 async def test_a_new_holiday_moves_what_spans_it_and_back(
-    core: Core, county: Organisation
+    core: Core, county: Organisation, clock: ManualClock
 ) -> None:
     one = await inquiry(core, county)
+    clock.advance(timedelta(minutes=1))
     assert await days(core) == [date(2026, 12, 1)]
 
     assert await corrections.correct(core, ADMINISTRATOR, off(note="县里通知")) == 1
@@ -81,6 +83,9 @@ async def test_a_new_holiday_moves_what_spans_it_and_back(
     assert (event.kind, event.text) == ("recomputed", "2026-12-01 → 2026-12-02")
     assert event.data["before"] == one.deadline_at.isoformat()
     assert event.actor == ADMINISTRATOR.name
+    listed = await queries.listing(ADMINISTRATOR, Filter(), core.clock.now())
+    assert listed.rows[0]["unread"]
+    assert (await Inquiry.get(id=one.id)).changed_at == one.changed_at
     line = await Audit.get(action="calendar.correct")
     assert line.object == f"day:{WEDNESDAY}"
     assert line.detail == {
