@@ -218,7 +218,10 @@ def _filter(request: web.Request) -> tuple[str, str]:
 
 
 async def show_progress(request: web.Request, actor: Actor) -> web.StreamResponse:
+    """The numbers; the whole page anew once it shows a state that is over."""
     found = await recipients.overview(actor, path_id(request))
+    if request.query.get("state", found.broadcast.state) != found.broadcast.state:
+        return web.Response(status=204, headers={"HX-Refresh": "true"})
     progress = await view.progress(request.app[CORE], found)
     return await render(request, "partials/_broadcast_progress.html", progress=progress)
 

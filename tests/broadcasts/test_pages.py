@@ -109,6 +109,9 @@ async def test_a_notice_from_draft_to_attendance(
     assert "138****0002" in page
     assert phone(2) not in page
     assert "共 3 人" in await read(clerk, f"{path}/progress")
+    over = await clerk.client.get(f"{path}/progress?state=running")
+    assert (over.status, over.headers["HX-Refresh"]) == (204, "true")
+    assert "共 3 人" in await read(clerk, f"{path}/progress?state=finished")
     assert "这里没有人" in await read(clerk, f"{path}?state=refused")
     assert "党员1" in await read(clerk, f"{path}?state=nonsense&q=%E5%85%9A%E5%91%981")
 
