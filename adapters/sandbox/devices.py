@@ -145,8 +145,13 @@ class Devices:
     def _add_of(self, kind: DeviceKind, person: Person) -> Device:
         return self.add(kind, person.addresses[kind.address_kind], person.name)
 
-    def add(self, kind: DeviceKind, address: str, name: str) -> Device:
-        """Raises RequestError that says what is wrong with the address."""
+    def add(
+        self, kind: DeviceKind, address: str, name: str, people: Sequence[Person] = ()
+    ) -> Device:
+        """Without a name the owner of the address lends theirs, if among `people`.
+
+        Raises RequestError that says what is wrong with the address.
+        """
         try:
             place = parse(kind.address_kind, address)
         except AddressError as error:
@@ -163,7 +168,7 @@ class Devices:
         device = Device(
             id=f"d{last + 1}",
             kind=kind,
-            name=clean(name).strip()[:MAX_NAME_LENGTH],
+            name=clean(name).strip()[:MAX_NAME_LENGTH] or _owner(place, people),
             address=place.value,
         )
         self._save([*self._devices, device])
@@ -179,3 +184,10 @@ class Devices:
         new.write_bytes(_DEVICES.dump_json(devices, indent=1))
         os.replace(new, self._path)
         self._devices = devices
+
+
+def _owner(place: Address, people: Sequence[Person]) -> str:
+    owners = (
+        one.name for one in people if one.addresses.get(place.kind) == place.value
+    )
+    return next(owners, "")

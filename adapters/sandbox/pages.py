@@ -160,7 +160,7 @@ class SandboxPage:
             raise RequestError("bad_kind", "没有这种设备") from error
         address, name = form.get("address"), form.get("name")
         if address:
-            device = self._devices.add(kind, address, name)
+            device = self._devices.add(kind, address, name, await members())
         else:
             device = self._devices.add_next(kind, await members())
         return redirect(request, f"/sandbox#device-{device.id}")

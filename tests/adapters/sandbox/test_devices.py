@@ -67,6 +67,12 @@ def test_devices_outlive_a_restart(devices: Devices, tmp_path: Path) -> None:
     assert again.add(DeviceKind.SMS, "19900000004", "").id == "d3"
 
 
+def test_a_device_of_a_member_bears_the_name(devices: Devices) -> None:
+    people = [Person(name="李四", addresses={AddressKind.PHONE: PHONE})]
+    assert devices.add(DeviceKind.QQ, "10001", "", people).name == ""
+    assert devices.add(DeviceKind.SMS, PHONE, "", people).name == "李四"
+
+
 @pytest.mark.parametrize("damage", [b"", b"[{}]", b'[{"id":"../x"}]'])
 def test_a_damaged_list_is_an_empty_one(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / "devices.json").write_bytes(damage)
