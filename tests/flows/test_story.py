@@ -409,9 +409,9 @@ async def test_a_notice_is_drafted_approved_by_another_and_counted(walk: Walk) -
 
     counted = desk.locator("#progress .line").first
     for place, said, total in (
-        (phone, "1", "参加 1 不参加 0"),
-        (chat, "参加", "参加 2 不参加 0"),
-        (other, "2", "参加 2 不参加 1"),
+        (phone, "1", "参加 1不参加 0"),
+        (chat, "参加", "参加 2不参加 0"),
+        (other, "2", "参加 2不参加 1"),
     ):
         await say(place, said)
         await expect(counted).to_contain_text(total)
