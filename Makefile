@@ -1,13 +1,16 @@
 # make run    the gateway on SQLite with the sandbox, nothing else needed
 # make test   every test, with what the tests need
 # make check  the quick gate before a commit
+# make format, lock, messages, migration NAME=what_changed   while developing
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV := .venv/bin
 UV := .tools/bin/uv
+PYBABEL := $(VENV)/python -m babel.messages.frontend
+PLAIN := --no-wrap --omit-header
 
-.PHONY: help run test check format lock migration shape clean
+.PHONY: help run test check format lock messages migration clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -45,6 +48,13 @@ format: .venv/.test
 lock: | $(UV)
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml -o requirements/run.txt
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml --group dev -o requirements/test.txt
+
+messages: .venv/.test
+	@$(PYBABEL) extract -F templates/locale/babel.cfg --no-location $(PLAIN) -o .venv/en.pot . 2>/dev/null
+	@$(PYBABEL) update -i .venv/en.pot -l en -o templates/locale/en.po $(PLAIN) --no-fuzzy-matching --ignore-obsolete
+
+migration: .venv/.test
+	@$(VENV)/tortoise -c gateway.database.DEVELOPMENT makemigrations -n "$(NAME)"
 
 clean:
 	@rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -92,6 +92,10 @@ def _pragmas(url: str) -> str:
     return re.sub(r"^postgres(ql)?://", "asyncpg://", url)
 
 
+DEVELOPMENT = config("sqlite://data/migrations.sqlite3")
+"""For `make migration`: the tool compares the models with the migrations' files."""
+
+
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[None]:
     """Connect, migrate, and keep the database open while the context lasts."""

@@ -478,7 +478,8 @@ class ChannelEvent(Model):
 class Hold(Model):
     """Rows of this broadcast don't leave: it is paused or was cancelled."""
 
-    broadcast_id = fields.BigIntField(primary_key=True, generated=False)
+    id = fields.BigIntField(primary_key=True)
+    broadcast_id = fields.BigIntField(unique=True)
     at = InstantField()
 
     class Meta:

@@ -124,10 +124,11 @@ class Migration(migrations.Migration):
         ops.CreateModel(
             name='Hold',
             fields=[
-                ('broadcast_id', fields.BigIntField(primary_key=True, unique=True, db_index=True)),
+                ('id', fields.BigIntField(generated=True, primary_key=True, unique=True, db_index=True)),
+                ('broadcast_id', fields.BigIntField(unique=True)),
                 ('at', InstantField()),
             ],
-            options={'table': 'holds', 'app': 'gateway', 'pk_attr': 'broadcast_id', 'table_description': "Rows of this broadcast don't leave: it is paused or was cancelled."},
+            options={'table': 'holds', 'app': 'gateway', 'pk_attr': 'id', 'table_description': "Rows of this broadcast don't leave: it is paused or was cancelled."},
             bases=['Model'],
         ),
         ops.CreateModel(

@@ -1,0 +1,55 @@
+"""The models and the migrations say the same; instants and locks hold."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from tortoise import Tortoise
+from tortoise.migrations.autodetector import MigrationAutodetector
+
+from gateway import database as db
+from gateway.errors import SettingsError
+from gateway.tables import Counter
+
+
+def test_instants_come_back_as_they_were() -> None:
+    at = datetime(2026, 11, 21, 23, 59, 59, 999_999, tzinfo=UTC)
+    assert db.from_micros(db.to_micros(at)) == at
+    assert db.to_micros(db.EPOCH - timedelta(days=1)) < 0
+
+
+async def test_no_change_of_a_model_lacks_its_migration(database: None) -> None:
+    detector = MigrationAutodetector(Tortoise.apps, db.MODULES)
+    assert await detector.changes() == []
+
+
+async def test_a_failed_transaction_leaves_nothing(database: None) -> None:
+    async def half_done() -> None:
+        async with db.transaction():
+            await db.execute("INSERT INTO counters (name, value) VALUES (?, ?)", "a", 1)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await half_done()
+    assert await Counter.all().count() == 0
+
+
+async def test_question_marks_become_what_the_engine_wants(database: None) -> None:
+    await db.execute_many(
+        "INSERT INTO counters (name, value) VALUES (?, ?)", [("a", 1), ("b", 2)]
+    )
+    found = await db.rows(
+        f"SELECT value FROM counters WHERE name IN ({db.marks(2)}) ORDER BY name",
+        "a",
+        "b",
+    )
+    assert [row["value"] for row in found] == [1, 2]
+
+
+def test_a_second_owner_of_the_data_is_refused(tmp_path: Path) -> None:
+    with db.sole_owner(tmp_path):
+        with pytest.raises(SettingsError) as caught, db.sole_owner(tmp_path):
+            pass
+        assert "another gateway" in caught.value.faults[0]
+    with db.sole_owner(tmp_path):
+        pass
