@@ -21,11 +21,16 @@ from aiohttp import web
 
 import adapters
 from adapters.sandbox import pages as sandbox_pages
+from broadcasts import api as broadcasts_api
 from broadcasts import daily, daily_pages, schedule
 from broadcasts import pages as broadcast_pages
 from broadcasts.demo import install as install_broadcasts
 from gateway import database, keys, logs, settings, texts
 from gateway.actors import GATEWAY, Role
+from gateway.api import deliveries as deliveries_api
+from gateway.api import inquiries as inquiries_api
+from gateway.api import members as members_api
+from gateway.api.operations import mount as mount_api
 from gateway.bots import BotBridge
 from gateway.channels import Channel, ChannelSet, channel
 from gateway.clock import SystemClock
@@ -154,6 +159,8 @@ def application(assembled: Assembled, runtime: Runtime) -> web.Application:
         add_routes(app, part.ROUTES)
     app[COUNTS] += [desk_pages.count, review_pages.count, broadcast_pages.counts]
     app[COUNTS].append(partial(calendar_pages.count, core))
+    parts = (inquiries_api, members_api, deliveries_api, broadcasts_api)
+    mount_api(app, (one for part in parts for one in part.OPERATIONS))
     if core.settings.sandbox:
         add_routes(app, sandbox_pages.routes(core, assembled.shared))
     if assembled.bots is not None:
