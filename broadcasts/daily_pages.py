@@ -117,6 +117,7 @@ def _days(core: Core, items: list[Item]) -> list[dict[str, Any]]:
         shown.append(
             {
                 "id": item.id,
+                "entry_id": item.entry_id,
                 "question": item.question,
                 "matter_label": phrase(NAMES[Matter(item.matter)])
                 if item.matter in set(Matter)
