@@ -19,6 +19,7 @@ _IGNORABLE = re.compile(
     "[\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe0f\ufeff]"
 )
 # The joiners U+200C and U+200D build emoji and many scripts: they stay as they are.
+_NARROW = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u115f\u1160\u180e\u200b\u200e\u200f"
     "\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff"
@@ -166,6 +167,11 @@ def fold_width(text: str) -> str:
     """
     plain = unicodedata.normalize("NFKC", _IGNORABLE.sub("", text))
     return plain.strip().upper()
+
+
+def narrow(text: str) -> str:
+    """Full-width letters, digits and signs as ASCII, in a text of any length."""
+    return _IGNORABLE.sub("", text).translate(_NARROW)
 
 
 def excerpt(text: str, limit: int) -> str:

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from gateway.consent import Strength, is_opt_in, opt_out_prefix, opt_out_strength
 from gateway.prompts import Choice, NoMatch, OpenPrompt, Undecided, choose
-from gateway.text import fold_width
+from gateway.text import fold_width, narrow
 
 NUMBER = re.compile(r"(?<!\d)(\d{8}-\d{4,6})(?!\d)")
 _EDGES = " \t\r\n.,!~。，！；;、：:"
@@ -184,4 +184,4 @@ def is_thanks(text: str) -> bool:
 
 def numbers_in(text: str) -> list[str]:
     """Inquiry numbers named in a text."""
-    return NUMBER.findall(fold_width(text))
+    return NUMBER.findall(narrow(text))
