@@ -6,6 +6,8 @@ Nothing here says whether a number belongs to a member: the answer is the same
 
 from datetime import timedelta
 
+from tortoise.expressions import Q
+
 from gateway import addresses
 from gateway.channels import NoRoute, Reach
 from gateway.contract import Address, AddressKind, MessageKind
@@ -25,11 +27,13 @@ async def bind(core: Core, message: Inbound, reach: Reach, argument: str) -> Non
         await _show(core, message, reach, argument)
         return
     if argument:
-        await _send_code(core, argument)
+        await _send_code(core, act.sender_of(message), argument)
     await act.reply(core, message, reach, "bind_ask")
 
 
-async def _send_code(core: Core, number: str) -> None:
+async def _send_code(core: Core, asker: Address, number: str) -> None:
+    """A code to that telephone, for the address that asked: nobody collects open
+    codes, nor has many telephones written to."""
     try:
         phone = addresses.phone(number)
     except addresses.AddressError:
@@ -40,10 +44,10 @@ async def _send_code(core: Core, number: str) -> None:
     if row is None or row.member_id is None:
         return
     route = await route_for(core, MessageKind.SYSTEM, [Reach(address=phone)])
-    given = await codes.issued_since(core, row.member_id, timedelta(hours=1))
+    given = await codes.issued_since(core, row.member_id, asker, timedelta(hours=1))
     if given >= TRIES_AN_HOUR or isinstance(route, NoRoute):
         return
-    code = await codes.issue(core, row.member_id)
+    code = await codes.issue(core, row.member_id, asker)
     values = {"code": code}
     language = core.settings.centre.language
     text = core.texts.render("bind_code", AddressKind.PHONE, values, language)
@@ -56,30 +60,46 @@ async def _send_code(core: Core, number: str) -> None:
 async def _show(core: Core, message: Inbound, reach: Reach, code: str) -> None:
     """Bind where the code is open; five wrong ones an hour are all one may try."""
     now = core.clock.now()
+    sender = act.sender_of(message)
     tried = await Inbound.filter(
         kind=message.kind,
         value=message.value,
         route="bind_failed",
         received_at__gte=now - timedelta(hours=1),
     ).count()
-    prompt = None
-    if tried < TRIES_AN_HOUR:
-        prompt = await PromptRow.filter(
-            prompt=PromptKind.BINDING,
-            code=code,
-            closed_at__isnull=True,
-            expires_at__gt=now,
-        ).first()
-    if prompt is None or prompt.member_id is None:
+    prompt = await _open(core, sender, code) if tried < TRIES_AN_HOUR else None
+    if (
+        prompt is None
+        or prompt.member_id is None
+        # A code gives an address to somebody, it takes it from nobody: staff do that.
+        or await consent.member_of(sender) not in (None, prompt.member_id)
+    ):
         message.route = "bind_failed"
         await act.reply(core, message, reach, "bind_failed")
         return
     prompt.closed_at = now
     prompt.inbound_id = message.id
     await prompt.save()
-    await bind_address(core, act.sender_of(message), prompt.member_id, "code")
+    await bind_address(core, sender, prompt.member_id, "code")
     message.member_id = prompt.member_id
     await act.reply(core, message, reach, "bind_done")
+
+
+async def _open(core: Core, sender: Address, code: str) -> PromptRow | None:
+    """Asked for at this address, or given by staff by word of mouth.
+
+    The second kind opens nothing by mail: who invents senders could try every code.
+    """
+    wanted = Q(kind=sender.kind, value=sender.value)
+    if sender.kind is not AddressKind.EMAIL:
+        wanted |= Q(kind="")
+    return await PromptRow.filter(
+        wanted,
+        prompt=PromptKind.BINDING,
+        code=code,
+        closed_at__isnull=True,
+        expires_at__gt=core.clock.now(),
+    ).first()
 
 
 async def bind_address(core: Core, address: Address, member_id: int, how: str) -> None:
