@@ -17,13 +17,14 @@ class Metrics:
         )
         self.outbound = Counter(
             "lianxin_outbound_total",
-            "Messages that reached a state",
+            "Messages of which a channel told what became of them",
             ["channel", "state"],
             registry=self._registry,
         )
         self.queue = Gauge(
             "lianxin_queue",
             "Messages waiting in the outbox",
+            ["channel"],
             registry=self._registry,
         )
         self.requests = Counter(

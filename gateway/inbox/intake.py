@@ -86,10 +86,14 @@ class Inbox:
             self._fail([delivery], type(error).__name__)
 
     async def _store(self, batch: Sequence[_Delivery]) -> None:
+        new: list[str] = []
         async with db.transaction():
             for delivery in batch:
                 for event in delivery.events:
-                    await self._insert(delivery.channel, event)
+                    if await self._insert(delivery.channel, event):
+                        new.append(delivery.channel)
+        for channel in new:
+            self._core.metrics.inbound.labels(channel).inc()
         for delivery in batch:
             if not delivery.stored.done():
                 delivery.stored.set_result(None)
@@ -99,18 +103,20 @@ class Inbox:
             if not delivery.stored.done():
                 delivery.stored.set_exception(StorageUnavailable("not_stored", why))
 
-    async def _insert(self, channel: str, event: Event) -> None:
+    async def _insert(self, channel: str, event: Event) -> bool:
+        """Whether it is a message that was not here before."""
         match event:
             case InboundMessage():
-                await self._message(channel, event)
+                return await self._message(channel, event)
             case DeliveryReceipt():
                 await self._receipt(channel, event)
             case OptOut() | ChannelTrouble():
                 await self._report(channel, event)
+        return False
 
-    async def _message(self, channel: str, event: InboundMessage) -> None:
+    async def _message(self, channel: str, event: InboundMessage) -> bool:
         if await Inbound.filter(channel=channel, key=event.key).exists():
-            return
+            return False
         conversation = event.conversation
         row = await Inbound.create(
             channel=channel,
@@ -140,6 +146,7 @@ class Inbox:
                 size=len(attachment.content),
                 content=attachment.content,
             )
+        return True
 
     async def _receipt(self, channel: str, event: DeliveryReceipt) -> None:
         if await Receipt.filter(channel=channel, key=event.key).exists():

@@ -59,6 +59,15 @@ async def next_due(channel: str) -> int | None:
     return None if value is None else int(value)
 
 
+async def queued(channel: str) -> int:
+    """How many rows of this channel wait, due or not."""
+    found = await db.rows(
+        "SELECT COUNT(*) AS n FROM outbox WHERE channel = ? AND state = 'queued'",
+        channel,
+    )
+    return int(found[0]["n"])
+
+
 async def journal(rows: Sequence[Row], node_id: int, now: datetime) -> None:
     """Write the intent of each row; its `attempts` is counted up in the row too."""
     at = to_micros(now)

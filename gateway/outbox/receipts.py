@@ -69,6 +69,7 @@ async def _apply(core: Core, receipt: Row, message: Row) -> bool:
             message["id"],
             before.value,
         )
+        core.metrics.outbound.labels(message["channel"], after.value).inc()
     if receipt["opted_out"]:
         address = Address(AddressKind(message["kind"]), message["value"])
         await consent.opt_out(core, address, how="provider", evidence=receipt["code"])

@@ -74,6 +74,7 @@ class Sender:
             await journal.journal([a.row for a in admitted], self._core.node_id, now)
         self._pace.use(len(admitted))
         self._start(admitted)
+        self._count(settled)
         rows = [a.row for a in answered] + [a.row for a in admitted]
         await follow.announce(self._core, rows)
         return len(admitted) + len(answered)
@@ -99,6 +100,13 @@ class Sender:
                 settled = [self._settlement(one) for one in answered]
                 await journal.settle(settled, self._core.clock.now())
                 await follow.settled(self._core, self._channel, answered, settled)
+            self._count(settled)
+
+    def _count(self, settled: Sequence[Settlement]) -> None:
+        for one in settled:
+            if one.state != "queued":
+                outbound = self._core.metrics.outbound
+                outbound.labels(self._channel.name, one.state).inc()
 
     @property
     def _worker(self) -> str:

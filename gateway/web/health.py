@@ -7,6 +7,7 @@ from datetime import timedelta
 import structlog
 from aiohttp import web
 
+from gateway.outbox import journal
 from gateway.web.keys import CORE, HEALTH, Check
 from gateway.web.routes import public
 
@@ -37,7 +38,11 @@ async def _alive(name: str, check: Check) -> bool:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    body = request.app[CORE].metrics.exposition()
+    core = request.app[CORE]
+    for channel in core.channels:
+        queued = await journal.queued(channel.name)
+        core.metrics.queue.labels(channel.name).set(queued)
+    body = core.metrics.exposition()
     return web.Response(
         body=body, headers={"Content-Type": "text/plain; version=0.0.4"}
     )
