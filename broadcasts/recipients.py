@@ -47,6 +47,7 @@ LEFT_OUT: Mapping[str, str] = {
     "unknown_address": "名单里认不出的号码或编号",
 }
 ANSWERS: Mapping[str, str] = {"yes": "参加", "no": "不参加", "": "未回复"}
+_ARRIVED = frozenset({OutboundState.DELIVERED, OutboundState.READ})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,9 @@ class Recipient:
 
     @property
     def reason_text(self) -> str:
+        """Why it came so; of what arrived the code of the receipt tells nothing."""
+        if self.state in _ARRIVED:
+            return ""
         return REASONS.get(self.reason, self.reason)
 
 
