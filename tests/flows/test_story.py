@@ -6,326 +6,60 @@ own, so that their order doesn't matter.
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import (
-    Browser,
-    BrowserContext,
-    ConsoleMessage,
-    Dialog,
-    Locator,
-    Page,
-    Request,
-    Response,
-    StorageState,
-    async_playwright,
-    expect,
-)
+from playwright.async_api import Page, expect
 
-from tests.labs.process import Installation, installation
+from tests.labs.walker import (
+    APPROVER,
+    CLERK,
+    DIRECTOR,
+    NUMBER,
+    PHONE,
+    House,
+    Notice,
+    Walk,
+    answer,
+    bubble,
+    close,
+    device,
+    draft,
+    heard,
+    new_member,
+    number_in,
+    numbers,
+    open_matter,
+    opened_house,
+    path_of,
+    press,
+    register,
+    release,
+    row,
+    say,
+    trouble,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
-CHROMIUM = "/usr/bin/chromium"
-QUIETLY = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-)
-PASSWORD = "a walk by the river 8"
-CLERK, DIRECTOR, APPROVER = "shaoyuning", "luowenlan", "cenruogu"
-NUMBER = re.compile(r"\d{8}-\d{4,6}")
-DESKTOP = (1440, 900)
-PHONE = (390, 844)
-PATIENCE_MS = 20_000  # the machine may be busy with other tests
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
-REPORT_VIOLATIONS = (
-    'document.addEventListener("securitypolicyviolation",'
-    ' (e) => console.error("policy violated: " + e.violatedDirective));'
-)
-
-
-@dataclass(slots=True)
-class House:
-    """The gateway, the browser, and who has signed in before."""
-
-    gateway: Installation
-    browser: Browser
-    signed_in: dict[str, StorageState] = field(default_factory=dict)
-
-    async def context(
-        self, size: tuple[int, int], state: StorageState | None = None
-    ) -> BrowserContext:
-        context = await self.browser.new_context(
-            viewport={"width": size[0], "height": size[1]},
-            locale="zh-CN",
-            timezone_id="Asia/Shanghai",
-            base_url=self.gateway.url(""),
-            storage_state=state,
-        )
-        context.set_default_timeout(PATIENCE_MS)
-        await context.add_init_script(REPORT_VIOLATIONS)
-        return context
-
-    async def first_sign_in(self, username: str) -> StorageState:
-        """With the one-time password of the process, which is changed at once."""
-        printed = re.search(r"admin / (\S+)", self.gateway.output)
-        assert printed
-        context = await self.context(DESKTOP)
-        page = await context.new_page()
-        await page.goto("/login")
-        await page.get_by_label("用户名").fill(username)
-        await page.get_by_label("密码").fill(printed[1])
-        await page.get_by_role("button", name="登录").click()
-        await page.wait_for_url("**/password")
-        await page.get_by_label("新密码").fill(PASSWORD)
-        await page.get_by_label("再输一次").fill(PASSWORD)
-        await page.get_by_role("button", name="保存并继续").click()
-        await page.wait_for_url("**/inquiries")
-        state = await context.storage_state()
-        await context.close()
-        return state
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
-    expect.set_options(timeout=PATIENCE_MS)
-    folder = tmp_path_factory.mktemp("story")
-    async with installation(folder, demo=True) as gateway, async_playwright() as tools:
-        await gateway.start()
-        browser = await tools.chromium.launch(
-            executable_path=CHROMIUM, args=list(QUIETLY)
-        )
-        yield House(gateway, browser)
-        await browser.close()
-        assert await gateway.stop() == 0
-        assert '"level": "error"' not in gateway.log
-
-
-@dataclass
-class Walk:
-    """The pages of one story, and what went wrong in them."""
-
-    house: House
-    faults: list[str] = field(default_factory=list)
-    contexts: list[BrowserContext] = field(default_factory=list)
-
-    async def _page(
-        self, size: tuple[int, int], state: StorageState | None = None
-    ) -> Page:
-        context = await self.house.context(size, state)
-        self.contexts.append(context)
-        page = await context.new_page()
-        context.on("console", self._said)
-        context.on("weberror", lambda failed: self.faults.append(str(failed.error)))
-        context.on("response", self._answered)
-        context.on("requestfailed", self._unanswered)
-        page.on("dialog", self._asked)
-        return page
-
-    def _said(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            self.faults.append(message.text)
-
-    def _answered(self, response: Response) -> None:
-        if response.status >= 400:
-            self.faults.append(f"{response.status} {response.url}")
-
-    def _unanswered(self, request: Request) -> None:
-        if not request.url.startswith(self.house.gateway.url("/")):
-            self.faults.append(f"another host was asked: {request.url}")
-
-    async def _asked(self, dialog: Dialog) -> None:
-        self.faults.append(f"a dialog opened: {dialog.type} {dialog.message}")
-        await dialog.accept()
-
-    async def staff(self, username: str, size: tuple[int, int] = DESKTOP) -> Page:
-        """Somebody's console, on the stream of matters, listening for news."""
-        known = self.house.signed_in
-        if username not in known:
-            known[username] = await self.house.first_sign_in(username)
-        page = await self._page(size, known[username])
-        await self.open(page, "/inquiries")
-        return page
-
-    async def sandbox(self) -> Page:
-        page = await self._page(DESKTOP)
-        await self.open(page, "/sandbox")
-        return page
-
-    async def open(self, page: Page, path: str) -> None:
-        """Return once the page hears of what happens."""
-        await page.goto(path)
-        await expect(page.locator("body[data-live-state=on]")).to_be_attached()
+    async with opened_house(tmp_path_factory.mktemp("story")) as house:
+        yield house
+    assert house.gateway.process is not None
+    assert house.gateway.process.returncode == 0
+    assert not re.search(r"\[(error|critical)|Traceback", house.gateway.log)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def walk(house: House) -> AsyncIterator[Walk]:
     walk = Walk(house)
     yield walk
-    for context in walk.contexts:
-        await context.close()
+    await walk.leave()
     assert walk.faults == []
-
-
-# What members do, on the sandbox page.
-
-
-async def device(page: Page, kind: str, address: str, name: str = "") -> Locator:
-    """A handset, account, group or mailbox; added if it isn't there yet."""
-    kinds = {"sms": "手机", "qq": "QQ 号", "group": "QQ 群", "email": "邮箱"}
-    form = page.locator('form[action="/sandbox/devices"]')
-    await form.get_by_label("种类").select_option(label=kinds[kind])
-    await form.get_by_label("号码或地址").fill(address)
-    await form.get_by_label("姓名").fill(name)
-    async with page.expect_navigation():
-        await form.get_by_role("button", name="添加").click()
-    await expect(page.locator("body[data-live-state=on]")).to_be_attached()
-    return page.locator(f"#{urlsplit(page.url).fragment}")
-
-
-async def say(phone: Locator, text: str, subject: str = "") -> None:
-    if subject:
-        await phone.get_by_label("标题").fill(subject)
-    await phone.locator('[name="text"]').fill(text)
-    await phone.get_by_role("button", name="发送").click()
-    await expect(phone.locator('[name="text"]')).to_have_value("")
-
-
-def heard(phone: Locator, text: str | re.Pattern[str]) -> Locator:
-    """What the centre wrote to this device."""
-    return phone.locator(".say:not(.mine)", has_text=text)
-
-
-async def number_in(phone: Locator) -> str:
-    """The number of the newest matter that a receipt names."""
-    text = await heard(phone, NUMBER).last.inner_text()
-    found = NUMBER.search(text)
-    assert found
-    return found[0]
-
-
-async def faulty(page: Page, switch: str, value: str = "") -> None:
-    """Set one switch of the SMS channel; `value` chooses in a list."""
-    row = page.locator("#faults-sms")
-    async with page.expect_response("**/sandbox/faults"):
-        if value:
-            await row.get_by_label(switch).select_option(value)
-        else:
-            await row.get_by_label(switch).click()
-
-
-@asynccontextmanager
-async def trouble(
-    page: Page, switch: str, on: str = "", off: str = ""
-) -> AsyncIterator[None]:
-    await faulty(page, switch, on)
-    try:
-        yield
-    finally:
-        await faulty(page, switch, off)
-
-
-# What staff do, in the console.
-
-
-def row(desk: Page, text: str) -> Locator:
-    return desk.locator("#stream .row", has_text=text)
-
-
-async def open_matter(desk: Page, number: str) -> Locator:
-    """Click the line of the stream; the matter beside it."""
-    await desk.locator(f'#stream .row[data-number="{number}"]').click()
-    matter = desk.locator(f'[data-matter][data-number="{number}"]')
-    await expect(matter).to_be_visible()
-    return matter
-
-
-async def answer(desk: Page, text: str) -> None:
-    """By keyboard, as somebody does who answers all day."""
-    await desk.locator("#matter").focus()
-    await desk.keyboard.press("r")
-    await expect(desk.locator("[data-answer]")).to_be_focused()
-    await desk.keyboard.insert_text(text)
-    await desk.keyboard.press("Control+Enter")
-    await expect(bubble(desk, text)).to_be_visible()
-    await expect(desk.locator("[data-answer]")).to_have_value("")
-
-
-def bubble(desk: Page, text: str) -> Locator:
-    """One message of the timeline."""
-    return desk.locator("#timeline .bubble", has_text=text)
-
-
-async def close(desk: Page, outcome: str) -> None:
-    await desk.locator("#matter").focus()
-    await desk.keyboard.press("c")
-    dialog = desk.locator("#dlg-close")
-    await dialog.get_by_label("办理结果").fill(outcome)
-    await dialog.get_by_role("button", name="办结").click()
-    await expect(desk.locator("#matter-head")).to_contain_text("已办结")
-
-
-async def shows(page: Page, path: str, text: str) -> None:
-    await page.goto(path)
-    await expect(page.locator("#main")).to_contain_text(text)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notice:
-    title: str
-    branch: str  # its code
-    sms: str
-    other: str = ""
-    rsvp: bool = False
-
-
-async def draft(desk: Page, notice: Notice) -> None:
-    """Fill in the form of a notice; nothing is sent off yet."""
-    await desk.goto("/broadcasts/new")
-    form = desk.locator("#draft")
-    await form.get_by_label("主题", exact=True).fill(notice.title)
-    await form.get_by_label("短信正文").fill(notice.sms)
-    await form.get_by_label("QQ 与邮件正文").fill(notice.other)
-    await form.get_by_label("组织", exact=True).select_option(notice.branch)
-    await form.get_by_label("请党员回复 1 参加").set_checked(notice.rsvp)
-
-
-async def press(desk: Page, name: str, *, sure: bool = False) -> None:
-    """A button of the page head or a card that leads to a new page."""
-    button = desk.get_by_role("button", name=name, exact=True)
-    async with desk.expect_navigation():
-        await button.click()
-        if sure:
-            await desk.locator("#confirm").get_by_role("button", name="确定").click()
-    await expect(desk.locator("body[data-live-state=on]")).to_be_attached()
-
-
-def path_of(desk: Page) -> str:
-    return urlsplit(desk.url).path
-
-
-async def release(desk: Page, approver: Page, path: str) -> None:
-    """What a submitted notice still needs until everybody has it."""
-    await approver.goto(path)
-    await press(approver, "批准", sure=True)
-    await desk.goto(path)
-    await press(desk, "开始发送", sure=True)
-    await expect(desk.locator("#state")).to_contain_text("已完成")
-
-
-async def numbers(desk: Page) -> dict[str, int]:
-    """The progress of a notice, by label."""
-    tiles = desk.locator("#progress .tile")
-    texts = [(await tile.inner_text()).split() for tile in await tiles.all()]
-    return {label: int(number) for number, label in texts}
 
 
 async def test_from_a_text_to_a_rating(walk: Walk) -> None:
@@ -449,6 +183,7 @@ async def test_who_opts_out_by_word_gets_no_notice(walk: Walk) -> None:
     await expect(heard(gone, "消防讲座")).to_have_count(0)
     line = desk.locator("tr", has_text="魏国平")
     await expect(line).to_contain_text(re.compile("不予发送.*退订"))
+    await expect(desk.locator("#main")).not_to_contain_text("DELIVRD")
     await line.get_by_role("link", name="魏国平").click()
 
     proof = desk.locator("section", has_text="同意与退订").last
@@ -483,23 +218,6 @@ async def test_an_ambiguous_text_is_filed_by_hand(walk: Walk) -> None:
     await expect(desk.locator("[data-count=review]")).to_have_text("")
     await desk.goto(f"/inquiries/{second}")
     await expect(bubble(desk, "材料我明天送过来")).to_be_visible()
-
-
-async def register(
-    desk: Page, *, text: str, member: str = "", name: str = "", phone: str = ""
-) -> None:
-    """Write down what somebody says at the counter."""
-    await desk.goto("/inquiries/new")
-    await desk.get_by_text("来访", exact=True).click()
-    if member:
-        await desk.get_by_label("党员", exact=True).fill(member)
-        await desk.locator("#member-choices").get_by_text(member).click()
-    await desk.get_by_label("来人姓名").fill(name)
-    await desk.get_by_label("联系电话").fill(phone)
-    await desk.get_by_label("诉求内容").fill(text)
-    await desk.get_by_label("咨询类别").select_option(index=1)
-    await desk.get_by_role("button", name="登记", exact=True).click()
-    await expect(bubble(desk, text)).to_be_visible()
 
 
 async def test_a_matter_from_the_counter_is_printed(walk: Walk) -> None:
@@ -568,6 +286,11 @@ async def test_mail_chat_and_group_are_answered_where_they_came_from(
     await expect(heard(group, "提前两天")).to_contain_text("@刘彩霞")
 
 
+async def shows(page: Page, path: str, text: str) -> None:
+    await page.goto(path)
+    await expect(page.locator("#main")).to_contain_text(text)
+
+
 async def test_hostile_words_are_only_words(walk: Walk) -> None:
     sandbox, desk = await walk.sandbox(), await walk.staff(DIRECTOR)
     long = "长" * (64 * 1024 // 3)
@@ -596,14 +319,6 @@ async def test_hostile_words_are_only_words(walk: Walk) -> None:
     await new_member(desk, HOSTILE)
     for page in ("/members", "/audit", "/review", "/daily", "/channels", "/inquiries"):
         await walk.open(desk, page)
-
-
-async def new_member(desk: Page, name: str) -> None:
-    await desk.goto("/members/new")
-    await desk.get_by_label("姓名").fill(name)
-    await desk.get_by_label("组织", exact=True).select_option(index=1)
-    await press(desk, "登记")
-    await expect(desk.locator("h1")).to_have_text(name)
 
 
 async def test_an_answer_from_a_phone(walk: Walk) -> None:

@@ -29,6 +29,7 @@ allowed_from = "00:00"
 allowed_until = "00:00"
 [channels.sms]
 adapter = "sandbox"
+label = "短信"
 medium = "sms"
 signature = "【清禾党员服务】"
 price_fen = 4.5
@@ -36,9 +37,11 @@ rate_per_second = 2000
 receipt_delay_seconds = 0.2
 [channels.qq]
 adapter = "sandbox"
+label = "QQ"
 medium = "qq"
 [channels.mail]
 adapter = "sandbox"
+label = "邮件"
 medium = "email"
 """
 
