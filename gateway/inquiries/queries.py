@@ -244,9 +244,10 @@ def _cursor(row: Row) -> str:
 def _read_cursor(cursor: str) -> tuple[Any, ...]:
     try:
         place = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-    except ValueError:
+    except (ValueError, RecursionError):
         return ()
     whole = isinstance(place, list) and len(place) == 3
     if not whole or not all(type(n) is int and abs(n) < 2**63 for n in place):
         return ()
-    return tuple(place)
+    # PostgreSQL compares the rank as a 32-bit number.
+    return tuple(place) if abs(place[0]) < 2**31 else ()

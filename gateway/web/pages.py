@@ -205,7 +205,7 @@ def _toasts(request: web.Request) -> list[dict[str, str]]:
     value = access.cookie(request, "toast")
     try:
         found = json.loads(unquote(value)) if value else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     if not isinstance(found, dict):
         return []
