@@ -293,13 +293,19 @@ def path_of(desk: Page) -> str:
     return urlsplit(desk.url).path
 
 
-async def release(desk: Page, approver: Page, path: str) -> None:
-    """What a submitted notice still needs until everybody has it."""
-    await approver.goto(path)
+async def seen(desk: Page, state: str) -> None:
+    """The open page of a notice shows the state by itself, and is at rest."""
+    await expect(desk.locator("#state")).to_contain_text(state)
+    await expect(desk.locator("body[data-live-state=on]")).to_be_attached()
+
+
+async def release(desk: Page, approver: Page) -> None:
+    """What the notice open at `desk`, just submitted, needs until everybody has it."""
+    await approver.goto(path_of(desk))
     await press(approver, "批准", sure=True)
-    await desk.goto(path)
+    await seen(desk, "已批准")
     await press(desk, "开始发送", sure=True)
-    await expect(desk.locator("#state")).to_contain_text("已完成")
+    await seen(desk, "已完成")
 
 
 async def numbers(desk: Page) -> dict[str, int]:
