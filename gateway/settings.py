@@ -241,9 +241,8 @@ def from_document(
         raise SettingsError(faults)
     sandboxed = [n for n, c in channels.items() if c.common.adapter == "sandbox"]
     if sandboxed and not settings.sandbox:
-        raise SettingsError(
-            [f"{file}: [channels.{sandboxed[0]}]: needs sandbox = true at the top"]
-        )
+        mend = "remove this section, or set sandbox = true at the top"
+        raise SettingsError([f"{file}: [channels.{one}]: {mend}" for one in sandboxed])
     return settings.model_copy(update={"channels": channels})
 
 
