@@ -223,28 +223,39 @@ async def sign_in(
     this very person signed in before: strangers can't lock people out.
     """
     staff = await Staff.get_or_none(username=username, active=True)
-    now = core.clock.now()
-    resting = (
-        staff is not None
-        and staff.locked_until is not None
-        and staff.locked_until > now
-        and known_device != staff.id
-    )
+    resting = staff is not None and _rests(core, staff, known_device)
     hash = None if staff is None or resting else staff.password_hash
     right = await hasher.verify(password, hash)
     if staff is None or resting or not right:
         await _note_failure(core, staff, remote, counts=not resting)
         return None
-    if hasher.outdated(staff.password_hash):
-        staff.password_hash = await hasher.hash(password)
+    old_hash, new_hash = staff.password_hash, staff.password_hash
+    if hasher.outdated(old_hash):
+        new_hash = await hasher.hash(password)
     async with transaction():
-        staff.failures, staff.locked_until, staff.seen_at = 0, None, now
+        staff = await Staff.filter(id=staff.id).select_for_update().get()
+        # Many guesses at once are checked one after another: what happened to the
+        # account since this one began counts for it too.
+        unchanged = staff.active and staff.password_hash == old_hash
+        if not unchanged or _rests(core, staff, known_device):
+            await _record(core, staff, "staff.sign_in_failed", remote)
+            return None
+        staff.failures, staff.locked_until = 0, None
+        staff.seen_at, staff.password_hash = core.clock.now(), new_hash
         await staff.save(
             update_fields=["failures", "locked_until", "seen_at", "password_hash"]
         )
         cookie = await sessions.start(core, staff.id, remote)
         await _record(core, staff, "staff.signed_in", remote)
     return cookie, staff.id
+
+
+def _rests(core: Core, staff: Staff, known_device: int | None) -> bool:
+    return (
+        staff.locked_until is not None
+        and staff.locked_until > core.clock.now()
+        and known_device != staff.id
+    )
 
 
 async def _note_failure(
