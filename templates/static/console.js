@@ -189,8 +189,7 @@
     });
   }
 
-  async function fetchRow(id) {
-    const query = listQuery();
+  async function fetchRow(id, query) {
     query.set("selected", openNumber());
     const answer = await fetch(`/inquiries/${encodeURIComponent(id)}/row?${query}`, {
       headers: { "HX-Request": "true" },
@@ -201,11 +200,18 @@
     return one(".row", holder.content);
   }
 
+  // What no longer belongs to the list stays until the list is read anew, with its new
+  // state.
+  async function leftRow(id) {
+    const known = document.getElementById(`row-${id}`);
+    return known ? fetchRow(id, new URLSearchParams({ tab: "all" })) : null;
+  }
+
   // A known row is renewed where it stands; a new one is put on top if the top is in
   // sight, and announced otherwise. Nothing that somebody is reading moves.
   async function inquiryChanged(id) {
     if (stream()) {
-      const row = await fetchRow(id);
+      const row = (await fetchRow(id, listQuery())) ?? (await leftRow(id));
       if (row) placeRow(id, row);
     }
     if (openId() === id) await renewMatter(id);

@@ -80,6 +80,7 @@ async def test_from_a_text_to_a_rating(walk: Walk) -> None:
     await expect(desk.locator("#matter-head")).to_contain_text("已答复")
 
     await close(desk, "已告知交纳标准。")
+    await expect(row(desk, "我退休了")).to_contain_text("已办结")
     await expect(heard(phone, "您满意吗")).to_contain_text("已告知交纳标准")
     await say(phone, "3")
     await expect(heard(phone, "已重新办理")).to_contain_text("主任已经知道")
