@@ -35,12 +35,12 @@ test: .venv/.test
 	@sh .ci/bootstrap peers
 	@$(VENV)/ruff format --check --quiet . && $(VENV)/ruff check --quiet .
 	@$(VENV)/mypy && $(VENV)/lint-imports
-	@$(VENV)/pytest
+	@$(VENV)/pytest -n 3
 
 check: .venv/.test
 	@$(VENV)/ruff format --check . && $(VENV)/ruff check .
 	@$(VENV)/mypy && $(VENV)/lint-imports
-	@$(VENV)/pytest -m "not slow"
+	@$(VENV)/pytest -n 3 -m "not slow"
 
 format: .venv/.test
 	@$(VENV)/ruff format . && $(VENV)/ruff check --fix .
