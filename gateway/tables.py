@@ -456,7 +456,10 @@ class Receipt(Model):
     class Meta:
         table = "receipts"
         unique_together = (("channel", "key"),)
-        indexes = (Index(fields=("channel", "provider_id")),)
+        indexes = (
+            Index(fields=("channel", "provider_id")),
+            Index(fields=("channel", "reference")),
+        )
 
 
 class ChannelEvent(Model):

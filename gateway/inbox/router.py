@@ -38,6 +38,7 @@ from gateway.tables import AddressRow, Inbound, Inquiry
 log = structlog.get_logger()
 TRIES = 3
 BATCH = 100  # messages looked at before receipts get their turn
+SWEEP_SECONDS = 60.0  # between two looks at receipts that found no message
 
 Today = Callable[[], Awaitable[tuple[str, str, str] | None]]
 
@@ -48,6 +49,8 @@ class Router:
     def __init__(self, core: Core, today: Today) -> None:
         self._core = core
         self._today = today
+        self._receipts_seen: dict[str, int] = {}
+        self._sweep_at = core.clock.monotonic() + SWEEP_SECONDS
 
     async def run(self) -> None:
         while True:
@@ -63,10 +66,19 @@ class Router:
         return len(waiting) + await self._receipts()
 
     async def _receipts(self) -> int:
+        """Match new receipts; the others wait for their messages, or a sweep."""
+        sweep = self._core.clock.monotonic() >= self._sweep_at
         moved: list[int] = []
         for channel in self._core.channels:
+            name, after = channel.name, self._receipts_seen.get(channel.name, 0)
             async with db.transaction():
-                moved += await receipts.apply_waiting(self._core, channel.name)
+                if sweep:
+                    moved += await receipts.apply_waiting(self._core, name)
+                found, last = await receipts.apply_new(self._core, name, after)
+            self._receipts_seen[name] = last
+            moved += found
+        if sweep:
+            self._sweep_at = self._core.clock.monotonic() + SWEEP_SECONDS
         if moved:
             await self._announce(moved)
         return len(moved)

@@ -360,7 +360,7 @@ class Migration(migrations.Migration):
                 ('outbound_id', fields.BigIntField(null=True, db_index=True)),
                 ('effect', fields.CharField(default='', max_length=16)),
             ],
-            options={'table': 'receipts', 'app': 'gateway', 'unique_together': (('channel', 'key'),), 'indexes': [Index(fields=['channel', 'provider_id'])], 'pk_attr': 'id', 'table_description': 'A delivery receipt as it came. `outbound_id` is empty until it is matched.'},
+            options={'table': 'receipts', 'app': 'gateway', 'unique_together': (('channel', 'key'),), 'indexes': [Index(fields=['channel', 'provider_id']), Index(fields=['channel', 'reference'])], 'pk_attr': 'id', 'table_description': 'A delivery receipt as it came. `outbound_id` is empty until it is matched.'},
             bases=['Model'],
         ),
         ops.CreateModel(

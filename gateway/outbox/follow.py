@@ -30,7 +30,7 @@ async def settled(
             await _failed(core, channel, one.row, one.outcome, settlement)
     known = [s for s in settlements if s.provider_ids or s.state == "unknown"]
     if known:
-        await receipts.apply_waiting(core, channel.name)
+        await receipts.apply_early(core, channel.name, known)
 
 
 async def _failed(

@@ -198,3 +198,32 @@ async def test_unasked_mail_carries_its_way_out(centre: Centre) -> None:
     assert sent.id == str(row.id)
     expected = opt_out_path(centre.core, address.id)
     assert sent.unsubscribe_url == f"http://127.0.0.1:8080{expected}"
+
+
+async def test_a_receipt_with_an_absurd_reference_harms_nobody(centre: Centre) -> None:
+    await centre.receive("sms", centre.phones.text(JIANGUO, "你好"))
+    absurd = DeliveryReceipt(
+        key="absurd",
+        provider_id="",
+        reference="9" * 64,
+        state=ReceiptState.DELIVERED,
+        raw=b"",
+    )
+    sent = centre.phones.sent[-1]
+    await centre.receive("sms", absurd, centre.phones.receipt(sent))
+    assert (await Outbound.get(id=int(sent.id))).state == "delivered"
+
+
+async def test_a_receipt_that_waits_is_swept_up(
+    centre: Centre, clock: ManualClock
+) -> None:
+    await centre.receive("sms", centre.phones.text(JIANGUO, "你好"))
+    sent = centre.phones.sent[-1]
+    await Outbound.filter(id=int(sent.id)).update(provider_id="", state="unknown")
+    await centre.receive("sms", centre.phones.receipt(sent))
+    await Outbound.filter(id=int(sent.id)).update(provider_id=f"p{sent.id}")
+    await centre.work()
+    assert (await Outbound.get(id=int(sent.id))).state == "unknown"
+    clock.advance(timedelta(minutes=2))
+    await centre.work()
+    assert (await Outbound.get(id=int(sent.id))).state == "delivered"
