@@ -52,6 +52,7 @@ async def form(core: Core, actor: Actor, number: str) -> dict[str, Any]:
         "urgency_label": words.URGENCIES.get(inquiry.urgency, inquiry.urgency),
         "received_at": inquiry.received_at,
         "deadline_at": inquiry.deadline_at - inquiry.deadline_at.resolution,
+        "provisional": inquiry.deadline_provisional,
         "receiver": await _receiver(inquiry, first),
         "owner": owner.name if owner else "",
         "text": inquiry.text,

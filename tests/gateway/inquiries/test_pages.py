@@ -233,6 +233,16 @@ async def test_only_masked_telephones_are_shown(clerk: Browser, desk: Centre) ->
     assert await Audit.filter(action="inquiry.printed").count() == 1
 
 
+async def test_the_form_says_that_a_deadline_is_provisional(
+    clerk: Browser, desk: Centre
+) -> None:
+    await desk.arrives("请问党费")
+    path = f"/inquiries/{(await desk.inquiry()).number}/print"
+    assert "2026-12-01（普通）" in await page_of(clerk, path)
+    await Inquiry.all().update(deadline_provisional=True)
+    assert "2026-12-01（普通，暂定）" in await page_of(clerk, path)
+
+
 @pytest.mark.parametrize(
     ("q", "found"),
     [
