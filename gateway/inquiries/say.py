@@ -49,12 +49,18 @@ async def values_of(core: Core, inquiry: Inquiry) -> dict[str, str]:
     """What the placeholders of an inquiry's texts are filled with."""
     organisation = await Organisation.get(id=inquiry.organisation_id)
     return {
-        "name": inquiry.contact_name,
+        "name": _greeted(inquiry),
         "number": inquiry.number,
         "deadline": day_text(core, inquiry.deadline_at),
         "centre": organisation.name,
         "hours": hours_text(core),
     }
+
+
+def _greeted(inquiry: Inquiry) -> str:
+    """What a stranger's message calls its sender is not repeated in our name."""
+    unknown = inquiry.member_id is None and inquiry.source == "message"
+    return "" if unknown else inquiry.contact_name
 
 
 def day_text(core: Core, at: datetime) -> str:

@@ -302,6 +302,7 @@ async def test_hostile_words_are_only_words(walk: Walk) -> None:
     await say(handset, long)
     for place in (phone, mailbox, handset):
         await expect(heard(place, NUMBER)).to_be_visible()
+    await expect(heard(phone, "<img")).to_have_count(0)
     await sandbox.reload()
 
     await row(desk, "长长长").click()
