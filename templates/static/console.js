@@ -19,8 +19,10 @@
   // ---- toasts ----
 
   const TOAST_MS = 8000;
+  const UNDO_MS = 6000; // so long the server lets an answer be taken back
 
-  const fadeLater = (toast) => setTimeout(() => toast.remove(), TOAST_MS);
+  const fadeLater = (toast) =>
+    setTimeout(() => toast.remove(), one("[data-undo]", toast) ? UNDO_MS : TOAST_MS);
 
   function showToast({ text, undo = "", tone = "good" }) {
     const toast = document.createElement("div");
