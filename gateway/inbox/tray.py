@@ -4,7 +4,7 @@ A message of a known member, or one that may belong to a known matter, is seen w
 that person or matter belongs; all others by the top of the tree and administrators.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from gateway import audit, questions
@@ -24,7 +24,7 @@ from gateway.tables import Inbound, PromptRow
 from gateway.text import excerpt
 
 MOST = 200  # messages shown at once, oldest first
-_ABOUT_INQUIRIES = frozenset({"several_open", "several_numbers"})
+_ABOUT = ("several_open", "several_numbers")  # wavered between inquiries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,18 +66,34 @@ WHERE i.state = 'review'
 
 
 async def _visible(actor: Actor) -> list[Row]:
+    """The oldest that the actor may see: what others have to decide, however much,
+    never stands before it."""
     if not actor.may(Action.WORK):
         return []
-    everywhere = await _sees_strangers(actor)
-    found = await rows(f"{_MESSAGES} ORDER BY i.id LIMIT 1000")
-    kept = [row for row in found if await _may_see(actor, row, everywhere)]
-    return kept[:MOST]
+    if await _sees_strangers(actor):
+        strangers, values = "OR b.path IS NULL", []
+    else:
+        strangers = f"OR (b.path IS NULL AND i.route IN ({marks(len(_ABOUT))}))"
+        values = list(_ABOUT)
+    found = await rows(
+        f"{_MESSAGES} AND (b.path LIKE ? {strangers}) ORDER BY i.id LIMIT 1000",
+        f"{actor.path}%",
+        *values,
+    )
+    if values:
+        found = await _about_visible(actor, found)
+    return found[:MOST]
 
 
-async def _may_see(actor: Actor, row: Row, everywhere: bool) -> bool:
-    if row["path"] is not None:
-        return actor.sees(row["path"])
-    return everywhere or bool(await _named(actor, row))
+async def _about_visible(actor: Actor, found: Sequence[Row]) -> list[Row]:
+    """Without those of strangers on matters that the actor doesn't see."""
+    ids = {id for row in found if row["path"] is None for id in _candidates(row)}
+    seen = {row["id"] for row in await _seen(actor, ids)}
+    return [
+        row
+        for row in found
+        if row["path"] is not None or not seen.isdisjoint(_candidates(row))
+    ]
 
 
 async def _sees_strangers(actor: Actor) -> bool:
@@ -98,10 +114,16 @@ WHERE (o.path LIKE ? OR f.path LIKE ?)
 """
 
 
-async def _named(actor: Actor, row: Row) -> list[Row]:
-    """The inquiries that the router wavered between, as far as the actor sees them."""
-    ids = [int(one) for one in row["route_detail"].split(",") if one.isdecimal()]
-    if row["route"] not in _ABOUT_INQUIRIES or not ids:
+def _candidates(row: Row) -> list[int]:
+    """The inquiries that the router wavered between."""
+    if row["route"] not in _ABOUT:
+        return []
+    return [int(one) for one in row["route_detail"].split(",") if one.isdecimal()]
+
+
+async def _seen(actor: Actor, ids: Collection[int]) -> list[Row]:
+    """Those of these inquiries that the actor sees, newest first."""
+    if not ids:
         return []
     return await rows(
         f"{_INQUIRIES} AND i.id IN ({marks(len(ids))}) ORDER BY i.id DESC",
@@ -113,7 +135,7 @@ async def _named(actor: Actor, row: Row) -> list[Row]:
 
 async def _inquiries(actor: Actor, row: Row) -> list[Row]:
     """What the router named, else the sender's newest matters."""
-    named = await _named(actor, row)
+    named = await _seen(actor, _candidates(row))
     if named:
         return named
     return await rows(
