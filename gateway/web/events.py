@@ -9,37 +9,44 @@ from aiohttp_sse import EventSourceResponse, sse_response
 from gateway.actors import Action, Actor
 from gateway.hub import Subscriber
 from gateway.web import access
-from gateway.web.keys import CORE, STREAMS
+from gateway.web.keys import CORE, SIGNED_IN, STREAMS
 from gateway.web.routes import page
 
+MOST = 50  # connections of one session
 _CHECK_EVERY = timedelta(seconds=20)
 
 
 class Streams:
-    """The open connections, so that stopping doesn't wait for them."""
+    """The open connections, so that stopping doesn't wait for them, and so that nobody
+    holds too many: above that a person's oldest one ends."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._closing = False
+        self._owners: dict[asyncio.Task[None], int] = {}
 
-    async def run(self, task: asyncio.Task[None]) -> None:
-        """Wait for `task`, which `close` may end."""
-        self._tasks.add(task)
+    async def run(self, task: asyncio.Task[None], owner: int = 0) -> None:
+        """Wait for `task`, which `close` may end. `owner`: whose session it is, 0 for
+        people who haven't signed in."""
+        self._owners[task] = owner
+        same = [one for one, whose in self._owners.items() if whose == owner]
+        for oldest in same[:-MOST]:
+            self._end(oldest)
         try:
             await task
         except asyncio.CancelledError:
-            if not self._closing:
+            if task in self._owners:
                 raise
         except ConnectionError:
             pass  # the reader went away
         finally:
-            self._tasks.discard(task)
-            task.cancel()
+            self._end(task)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._owners.pop(task, None)
+        task.cancel()
 
     async def close(self, _: web.Application) -> None:
-        self._closing = True
-        for task in self._tasks:
-            task.cancel()
+        for task in list(self._owners):
+            self._end(task)
 
 
 async def events(request: web.Request, actor: Actor) -> web.StreamResponse:
@@ -47,7 +54,7 @@ async def events(request: web.Request, actor: Actor) -> web.StreamResponse:
     core = request.app[CORE]
     async with core.hub.subscribed() as subscriber, sse_response(request) as response:
         task = asyncio.create_task(_forward(request, response, subscriber, actor))
-        await request.app[STREAMS].run(task)
+        await request.app[STREAMS].run(task, request[SIGNED_IN].session_id)
     return response
 
 
