@@ -116,8 +116,17 @@ async def answer_prompt(
     elif prompt.prompt == PromptKind.RSVP:
         title = str(dict(prompt.data).get("title", ""))
         await reply(core, message, reach, f"notice_rsvp_{value}", title=title)
-        if prompt.broadcast_id is not None:
-            core.hub.publish("broadcast", prompt.broadcast_id)
+
+
+async def announce(core: Core, message: Inbound) -> None:
+    """Tell open pages what a message changed; before the commit they read too soon."""
+    if message.inquiry_id is not None:
+        await timeline.announce(core, [message.inquiry_id])
+    if message.route in (f"prompt_{PromptKind.RSVP}", "staff"):
+        answered = PromptRow.filter(kind=message.kind, value=message.value)
+        for prompt in await answered.filter(inbound_id=message.id):
+            if prompt.broadcast_id is not None:
+                core.hub.publish("broadcast", prompt.broadcast_id)
 
 
 async def command(

@@ -30,7 +30,6 @@ from gateway.inbox.route import (
     decide,
     numbers_in,
 )
-from gateway.inquiries import timeline
 from gateway.inquiries.say import reach_of
 from gateway.outbox import follow, receipts
 from gateway.tables import AddressRow, Inbound, Inquiry
@@ -131,8 +130,7 @@ class Router:
     async def _tell(self, message: Inbound) -> None:
         if message.state == "review":
             self._core.hub.publish("review", message.id)
-        if message.inquiry_id is not None:
-            await timeline.announce(self._core, [message.inquiry_id])
+        await act.announce(self._core, message)
 
     async def _handle(self, message: Inbound) -> None:
         address = await know(self._core, message)

@@ -14,7 +14,7 @@ from gateway.core import Core
 from gateway.database import Row, marks, rows
 from gateway.errors import NotFound, RequestError
 from gateway.inbox import act
-from gateway.inquiries import filing, timeline
+from gateway.inquiries import filing
 from gateway.inquiries import register as registering
 from gateway.inquiries.say import reach_of
 from gateway.inquiries.work import find
@@ -185,10 +185,8 @@ async def decide(core: Core, actor: Actor, inbound_id: int, decision: str) -> st
         )
     core.wakeups.wake_all()
     core.hub.publish("review", inbound_id)
-    if message.inquiry_id is None:
-        return ""
-    await timeline.announce(core, [message.inquiry_id])
-    return await _number(message.inquiry_id)
+    await act.announce(core, message)
+    return "" if message.inquiry_id is None else await _number(message.inquiry_id)
 
 
 async def _number(inquiry_id: int) -> str:
