@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from adapters.mail.quotes import split_reply
 from gateway.consent import OPT_OUT_WORDS
 from gateway.inbox.route import Situation, decide, numbers_in
 
@@ -28,6 +29,15 @@ def test_the_router_reads_it_at_once(text: str, lead: str) -> None:
     decide(Situation(text=text, opt_out_words=OPT_OUT_WORDS))
     numbers_in(text)
     assert time.process_time() - started < 0.25
+
+
+@pytest.mark.parametrize("text", WORST.values(), ids=WORST)
+@pytest.mark.parametrize("line", [10, 400, LONGEST])
+def test_quoted_mail_is_cut_at_once(text: str, line: int) -> None:
+    lines = (text[at : at + line] for at in range(0, len(text), line))
+    started = time.process_time()
+    split_reply("\n> ".join(lines))
+    assert time.process_time() - started < 0.5
 
 
 def test_numbers_are_found_however_wide_they_are_typed() -> None:
