@@ -281,12 +281,13 @@ async def draft(desk: Page, notice: Notice) -> None:
 
 async def press(desk: Page, name: str, *, sure: bool = False) -> None:
     """A button of the page head or a card that leads to a new page."""
-    button = desk.get_by_role("button", name=name, exact=True)
-    async with desk.expect_navigation():
-        await button.click()
-        if sure:
-            await desk.locator("#confirm").get_by_role("button", name="确定").click()
-    await expect(desk.locator("body[data-live-state=on]")).to_be_attached()
+    await desk.evaluate("document.body.dataset.old = 'yes'")
+    await desk.get_by_role("button", name=name, exact=True).click()
+    if sure:
+        await desk.locator("#confirm").get_by_role("button", name="确定").click()
+    # The page may renew itself before the answer comes: any new one will do.
+    fresh = desk.locator("body[data-live-state=on]:not([data-old])")
+    await expect(fresh).to_be_attached()
 
 
 def path_of(desk: Page) -> str:
@@ -301,7 +302,9 @@ async def seen(desk: Page, state: str) -> None:
 
 async def release(desk: Page, approver: Page) -> None:
     """What the notice open at `desk`, just submitted, needs until everybody has it."""
-    await approver.goto(path_of(desk))
+    if path_of(approver) != path_of(desk):
+        await approver.goto(path_of(desk))
+    await seen(approver, "待批准")
     await press(approver, "批准", sure=True)
     await seen(desk, "已批准")
     await press(desk, "开始发送", sure=True)
