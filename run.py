@@ -47,9 +47,10 @@ from gateway.runtime import Runtime
 from gateway.settings import Settings
 from gateway.sla import Calendar
 from gateway.staff import tokens
-from gateway.staff.people import first_administrator
+from gateway.staff.passwords import Hasher
+from gateway.staff.people import first_administrator, reset_password
 from gateway.supervisor import Part
-from gateway.tables import Organisation
+from gateway.tables import Organisation, Staff
 from gateway.web.app import build_app
 from gateway.web.keys import COUNTS, HEALTH, INBOX
 from gateway.web.routes import add_routes
@@ -131,13 +132,17 @@ def is_sqlite(url: str) -> bool:
 
 
 async def first_start(core: Core) -> str | None:
-    """Fill an empty database; the one-time password, or None on later starts."""
+    """Fill an empty database; the one-time password, or None on later starts.
+
+    The demonstration comes only with the sandbox: its numbers could be somebody's.
+    """
     if await Organisation.exists():
         return None
-    if not core.settings.storage.demo:
-        return await first_administrator(core)
-    password = await install_demo(core)
-    await install_broadcasts(core)
+    async with database.transaction():
+        if not (core.settings.storage.demo and core.settings.sandbox):
+            return await first_administrator(core)
+        password = await install_demo(core)
+        await install_broadcasts(core)
     return password
 
 
@@ -203,6 +208,7 @@ async def serve(checked: Settings) -> None:
                 welcome(checked, password)
                 await stopping.wait()
         finally:
+            await runtime.drain()
             await runner.cleanup()
             await runtime.stop()
 
@@ -216,7 +222,7 @@ def welcome(checked: Settings, password: str | None) -> None:
     if password is not None:
         lines.append("")
         lines.append(f"首次登录 first sign-in:  admin / {password}")
-        if checked.storage.demo:
+        if checked.storage.demo and checked.sandbox:
             lines.append("同一口令也可登录演示账号 (工作人员页面列出全部账号)")
     lines.append("")
     lines.append("Ctrl-C 停止 to stop")
@@ -286,6 +292,28 @@ def check_command(context: typer.Context) -> None:
         checked = loaded(context.obj)
         names = ", ".join(checked.channels) or "none"
         typer.echo(f"settings are in order; channels: {names}")
+
+
+@cli.command("password")
+def password_command(
+    context: typer.Context,
+    username: Annotated[str, typer.Argument(help="Whose password is lost.")],
+) -> None:
+    """Give somebody a new one-time password; it is shown once."""
+    with explained():
+        checked = loaded(context.obj)
+        run(_reset_password(checked, username))
+
+
+async def _reset_password(checked: Settings, username: str) -> None:
+    core = assemble(checked).core
+    async with database.opened(checked.database_url):
+        staff = await Staff.get_or_none(username=username)
+        if staff is None:
+            raise RequestError("no_staff", f"nobody is called {username!r} here")
+        actor = dataclasses.replace(GATEWAY, name="command line")
+        _, password = await reset_password(core, Hasher(), actor, staff.id)
+        typer.echo(password)
 
 
 @token_cli.command("create")

@@ -20,7 +20,7 @@ from gateway.tables import Node
 
 log = structlog.get_logger()
 HEARTBEAT_SECONDS = 5.0
-STOP_SECONDS = 3.0  # how long answers are waited for; the process ends within 5
+STOP_SECONDS = 2.0  # how long answers are waited for; the process ends within 5
 
 
 class Runtime:
@@ -50,13 +50,19 @@ class Runtime:
                 work = partial(self._listen, channel, channel.adapter)
                 start(f"listener:{channel.name}", work)
 
+    async def drain(self) -> None:
+        """Send nothing new, settle what is answered. Before the web server closes:
+        some answers come in through it."""
+        await asyncio.gather(*(s.stop(STOP_SECONDS) for s in self._senders.values()))
+
     async def stop(self) -> None:
-        """Close the entries, send nothing new, settle what is answered, let go."""
+        """Close the entries and let go; after `drain`."""
         names = list(self.supervisor.parts())
         await self.supervisor.stop(*(n for n in names if n.startswith("listener:")))
-        await self.supervisor.stop("router")
-        await asyncio.gather(*(s.stop(STOP_SECONDS) for s in self._senders.values()))
-        await self.supervisor.stop()
+        # A part that is cancelled while it begins or ends a transaction keeps SQLite's
+        # one writer for ever; while we hold it, none of them does.
+        async with db.transaction():
+            await self.supervisor.stop()
         for channel in self.core.channels:
             await channel.adapter.close()
         await Node.filter(id=self.core.node_id).update(stopped_at=self.core.clock.now())

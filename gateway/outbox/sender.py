@@ -30,6 +30,7 @@ from gateway.outbox.admit import Admitted, admit
 from gateway.outbox.journal import Settlement
 from gateway.outbox.pace import Pace
 from gateway.retry import RetryPolicy, backoff
+from gateway.text import clean
 
 log = structlog.get_logger()
 POLL_SECONDS = 1.0  # how late a lost wake-up may be noticed
@@ -50,11 +51,14 @@ class Sender:
         self._core = core
         self._channel = channel
         self._pace = Pace(core.clock, channel.capabilities.rate_per_second)
-        self._in_flight: dict[asyncio.Task[list[Answered]], int] = {}
+        self._in_flight: dict[asyncio.Task[list[Answered]], tuple[int, ...]] = {}
+        self._answered: list[Answered] = []  # waits for the commit that settles it
         self._stopping = False
+        self._stepping = asyncio.Lock()
 
     async def run(self) -> None:
         """Work until `stop`; a failing database raises, the supervisor restarts."""
+        await self._mend()
         while not self._stopping:
             ready = await self.step()
             if not ready:
@@ -62,16 +66,18 @@ class Sender:
 
     async def step(self) -> int:
         """One commit: settle the answered, journal the next. Returns how many left."""
+        async with self._stepping:
+            return 0 if self._stopping else await self._step()
+
+    async def _step(self) -> int:
         answered = self._collect()
         room = min(self._room(), self._pace.available())
         now = self._core.clock.now()
         async with db.transaction():
-            settled = [self._settlement(one) for one in answered]
-            if settled:
-                await journal.settle(settled, now)
-                await follow.settled(self._core, self._channel, answered, settled)
+            settled = await self._settle(answered)
             admitted = await admit(self._core, self._channel, room)
             await journal.journal([a.row for a in admitted], self._core.node_id, now)
+        self._answered = []
         self._pace.use(len(admitted))
         self._start(admitted)
         self._count(settled)
@@ -88,19 +94,41 @@ class Sender:
         """Send nothing more; wait for answers; what stays silent is unknown."""
         self._stopping = True
         self._core.wakeups.wake(self._worker)
+        async with self._stepping:  # what it settles now must not be cut off
+            pass
         if self._in_flight:
             await asyncio.wait(self._in_flight, timeout=seconds)
         for task in self._in_flight:
             task.cancel()
         if self._in_flight:
             await asyncio.wait(self._in_flight)
-        answered = self._collect()
-        if answered:
-            async with db.transaction():
-                settled = [self._settlement(one) for one in answered]
-                await journal.settle(settled, self._core.clock.now())
-                await follow.settled(self._core, self._channel, answered, settled)
-            self._count(settled)
+        async with db.transaction():
+            settled = await self._settle(self._collect())
+        self._answered = []
+        self._count(settled)
+
+    async def _settle(self, answered: Sequence[Answered]) -> list[Settlement]:
+        """Inside a transaction: the outcomes, and what follows from them."""
+        settled = [self._settlement(one) for one in answered]
+        if settled:
+            await journal.settle(settled, self._core.clock.now())
+            await follow.settled(self._core, self._channel, answered, settled)
+        return settled
+
+    async def _mend(self) -> None:
+        """After a failed commit: settle one by one; what can't be settled is unknown,
+        also what was journalled by a commit of which nobody heard."""
+        answered, self._answered = self._collect(), []
+        for one in answered:
+            try:
+                async with db.transaction():
+                    await self._settle([one])
+            except Exception:
+                log.exception("settle.failed", outbound=one.row["id"])
+        flying = [id for ids in self._in_flight.values() for id in ids]
+        await journal.disown(
+            self._channel.name, self._core.node_id, flying, self._core.clock.now()
+        )
 
     def _count(self, settled: Sequence[Settlement]) -> None:
         for one in settled:
@@ -114,15 +142,16 @@ class Sender:
 
     def _room(self) -> int:
         limits = self._channel.capabilities
-        return limits.window * limits.batch_size - sum(self._in_flight.values())
+        flying = sum(len(ids) for ids in self._in_flight.values())
+        return limits.window * limits.batch_size - flying
 
     def _collect(self) -> list[Answered]:
+        """All that was answered and not settled yet."""
         done = [task for task in self._in_flight if task.done()]
-        answered = []
         for task in done:
             del self._in_flight[task]
-            answered.extend(task.result())
-        return answered
+            self._answered.extend(task.result())
+        return list(self._answered)
 
     def _start(self, admitted: Sequence[Admitted]) -> None:
         size = self._channel.capabilities.batch_size
@@ -130,7 +159,7 @@ class Sender:
             batch = admitted[first : first + size]
             task = asyncio.create_task(self._send(batch))
             task.add_done_callback(lambda _: self._core.wakeups.wake(self._worker))
-            self._in_flight[task] = len(batch)
+            self._in_flight[task] = tuple(one.row["id"] for one in batch)
 
     async def _send(self, batch: Sequence[Admitted]) -> list[Answered]:
         outcomes: Mapping[str, Outcome] = {}
@@ -191,14 +220,21 @@ class Sender:
 
 
 def _settled(
-    row: Row, outcome: str, state: str, error: DeliveryError | None = None, **more: Any
+    row: Row,
+    outcome: str,
+    state: str,
+    error: DeliveryError | None = None,
+    provider_ids: Sequence[str] = (),
+    **more: Any,
 ) -> Settlement:
     return Settlement(
         outbound_id=row["id"],
         number=row["attempts"],
         outcome=outcome,
         state=state,
-        code=error.code if error else "",
-        detail=error.detail if error else "",
+        # Providers' words: the database must be able to take them.
+        code=clean(error.code)[:64] if error else "",
+        detail=clean(error.detail)[:500] if error else "",
+        provider_ids=tuple(clean(one)[:254] for one in provider_ids),
         **more,
     )
