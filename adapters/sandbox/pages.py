@@ -174,6 +174,8 @@ class SandboxPage:
         """For people who have not signed in: only what happens in the sandbox."""
         await enter(request, background=True)
         hub = request.app[CORE].hub
+        if request.transport is None:
+            return web.Response(status=204)  # the reader went away before we began
         async with hub.subscribed() as subscriber, sse_response(request) as response:
             task = asyncio.create_task(_forward(response, subscriber))
             await request.app[STREAMS].run(task)

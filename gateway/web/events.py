@@ -52,6 +52,8 @@ class Streams:
 async def events(request: web.Request, actor: Actor) -> web.StreamResponse:
     """One event for each change the person may see: its topic, with its id."""
     core = request.app[CORE]
+    if request.transport is None:
+        return web.Response(status=204)  # the reader went away before we began
     async with core.hub.subscribed() as subscriber, sse_response(request) as response:
         task = asyncio.create_task(_forward(request, response, subscriber, actor))
         await request.app[STREAMS].run(task, request[SIGNED_IN].session_id)
