@@ -265,6 +265,8 @@ def message(
         template = _template(channel, row, text)
     except wording.MissingValue as error:
         raise NotSayable("value_missing", error.field) from error
+    except (wording.WordingError, wording.OutputTooLong, KeyError) as error:
+        raise NotSayable("bad_text", str(error)) from error
     limits = channel.capabilities
     if length(channel.common.signature + text, limits.encoding) > limits.max_length:
         raise NotSayable("too_long")

@@ -44,20 +44,20 @@ async def _failed(
     await ChannelEvent.create(
         channel=channel.name,
         key=f"send:{row['id']}:{settlement.number}",
-        code=error.code[:64],
-        detail=error.detail,
+        code=settlement.code,
+        detail=settlement.detail,
         at=now,
     )
     if isinstance(error, PermanentFailure) and error.opted_out:
         address = Address(AddressKind(row["kind"]), row["value"])
-        await consent.opt_out(core, address, how="provider", evidence=error.code)
+        await consent.opt_out(core, address, how="provider", evidence=settlement.code)
     if row["inquiry_id"] is not None and settlement.state != "queued":
         await InquiryEvent.create(
             inquiry_id=row["inquiry_id"],
             at=now,
             kind="undelivered",
             outbound_id=row["id"],
-            data={"state": settlement.state, "code": error.code},
+            data={"state": settlement.state, "code": settlement.code},
         )
 
 

@@ -192,6 +192,21 @@ async def recover(now: datetime, alone: bool) -> int:
     )
 
 
+async def disown(
+    channel: str, node_id: int, flying: Sequence[int], now: datetime
+) -> int:
+    """Make `unknown` what this process journalled, but neither sends nor settles."""
+    return await db.execute(
+        "UPDATE outbox SET state = 'unknown', reason = 'not_settled', changed_at = ? "
+        "WHERE channel = ? AND node_id = ? AND state = 'sending' "
+        f"AND id NOT IN ({db.marks(len(flying)) or '0'})",
+        to_micros(now),
+        channel,
+        node_id,
+        *flying,
+    )
+
+
 async def counts(broadcast_id: int) -> Mapping[str, int]:
     """Rows of a broadcast by state."""
     found = await db.rows(

@@ -58,7 +58,7 @@ class Sender:
 
     async def run(self) -> None:
         """Work until `stop`; a failing database raises, the supervisor restarts."""
-        await self._mend()
+        await self.mend()
         while not self._stopping:
             ready = await self.step()
             if not ready:
@@ -115,7 +115,7 @@ class Sender:
             await follow.settled(self._core, self._channel, answered, settled)
         return settled
 
-    async def _mend(self) -> None:
+    async def mend(self) -> None:
         """After a failed commit: settle one by one; what can't be settled is unknown,
         also what was journalled by a commit of which nobody heard."""
         answered, self._answered = self._collect(), []
