@@ -5,8 +5,10 @@
 
 import asyncio
 import dataclasses
+import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -58,6 +60,7 @@ from gateway.workdays import corrections
 from gateway.workdays import pages as calendar_pages
 
 PLUGINS = ("bot_plugins.intake", "bot_plugins.commands", "bot_plugins.notices")
+STOP_SECONDS = 4.8  # the whole stop; people and service managers wait no longer
 CLOSE_SECONDS = 1.0  # how long open requests may take once the process is to stop
 log = structlog.get_logger()
 cli = typer.Typer(
@@ -198,19 +201,34 @@ async def serve(checked: Settings) -> None:
             access_log=None,
             shutdown_timeout=CLOSE_SECONDS,
         )
+        heartbeat = schedule.Heartbeat(core)
+        app[HEALTH]["schedule"] = heartbeat.is_alive
         await runtime.start()
         for part in runtime.supervisor.parts().values():
             app[HEALTH][part.name] = partial(is_alive, part)
         try:
             await runner.setup()
             await web.TCPSite(runner, checked.server.host, checked.server.port).start()
-            async with schedule.ticking(core):
+            async with schedule.ticking(heartbeat):
                 welcome(checked, password)
                 await stopping.wait()
+                end_at_the_latest()
         finally:
             await runtime.drain()
             await runner.cleanup()
             await runtime.stop()
+
+
+def end_at_the_latest() -> None:
+    """A stop that hangs ends like a crash, which loses nothing either."""
+
+    def give_up() -> None:
+        log.error("stop.forced", seconds=STOP_SECONDS)
+        os._exit(1)
+
+    watch = threading.Timer(STOP_SECONDS, give_up)
+    watch.daemon = True
+    watch.start()
 
 
 def welcome(checked: Settings, password: str | None) -> None:

@@ -16,11 +16,27 @@ from gateway.core import Core
 log = structlog.get_logger()
 
 SECONDS = 5
+LATE_SECONDS = 60  # a tick may start a big notice
 _WORK: tuple[tuple[str, Callable[[Core], Awaitable[None]]], ...] = (
     ("notices", running.start_due),
     ("daily", daily.fire_due),
     ("settle", running.settle),
 )
+
+
+class Heartbeat:
+    """When the last tick ended, for whoever watches."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._at = core.clock.monotonic()
+
+    async def beat(self) -> None:
+        await tick(self._core)
+        self._at = self._core.clock.monotonic()
+
+    async def is_alive(self) -> bool:
+        return self._core.clock.monotonic() - self._at < LATE_SECONDS
 
 
 async def tick(core: Core) -> None:
@@ -33,13 +49,12 @@ async def tick(core: Core) -> None:
 
 
 @asynccontextmanager
-async def ticking(core: Core) -> AsyncIterator[None]:
+async def ticking(heartbeat: Heartbeat) -> AsyncIterator[None]:
     """Tick every few seconds while the context is open."""
     scheduler = AsyncIOScheduler(timezone=UTC)
     scheduler.add_job(
-        tick,
+        heartbeat.beat,
         "interval",
-        args=[core],
         seconds=SECONDS,
         misfire_grace_time=None,
         coalesce=True,

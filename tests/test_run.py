@@ -82,6 +82,16 @@ async def test_a_token_is_made_while_it_runs(tmp_path: Path) -> None:
         assert (await get(inquiries))[0] == 401
 
 
+async def test_a_lost_password_is_replaced(tmp_path: Path) -> None:
+    async with installation(tmp_path, demo=True) as gateway:
+        await gateway.start()
+        status, password, _ = await command(gateway, "password", "admin")
+        assert status == 0
+        assert re.fullmatch(r"[a-z2-9-]{19}", password.strip())
+        status, _, errors = await command(gateway, "password", "nobody")
+        assert (status, "nobody" in errors) == (1, True)
+
+
 async def test_every_wrong_setting_is_named_at_once(tmp_path: Path) -> None:
     async with installation(tmp_path) as gateway:
         gateway.settings.write_text(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from broadcasts import daily, recipients
-from broadcasts.schedule import tick, ticking
+from broadcasts.schedule import Heartbeat, tick, ticking
 from broadcasts.tables import Broadcast, DailyItem, Instant
 from gateway.clock import ManualClock
 from gateway.contract import Address, AddressKind
@@ -278,5 +278,5 @@ async def test_a_broken_part_does_not_stop_the_others(
 
 
 async def test_the_scheduler_ticks_and_stops(core: Core) -> None:
-    async with ticking(core):
+    async with ticking(Heartbeat(core)):
         await asyncio.sleep(0)
