@@ -175,7 +175,8 @@ async def approval(
     """The card of the approval, and whom nothing reaches."""
     needed = broadcast.state == _B.SUBMITTED
     found = Preview()
-    if broadcast.state in (_B.DRAFT, _B.SUBMITTED, _B.APPROVED, _B.SCHEDULED):
+    waits = broadcast.state in (_B.DRAFT, _B.SUBMITTED, _B.APPROVED, _B.SCHEDULED)
+    if waits:
         planned = await notices.plan_of(core, broadcast)
         usual = await notices.usual_people(broadcast)
         found = await preview.of_plan(core, planned, usual=usual)
@@ -192,6 +193,7 @@ async def approval(
         "by": broadcast.approved_by,
         "at": broadcast.approved_at,
         "own": wrote(broadcast, actor),
+        "preview": preview_of(found, ()) if waits else None,
     }, missed
 
 

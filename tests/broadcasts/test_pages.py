@@ -90,7 +90,8 @@ async def test_a_notice_from_draft_to_attendance(
     director = await console.browser("director_a")
     assert "待我批准" in await read(director, "/broadcasts")
     page = await read(director, path)
-    assert "党员0" not in page
+    assert "党员0同志，11月25日（周三）8:30在二楼开会" in page  # what they will read
+    assert "名单" not in page.partition("大家会收到的样子")[2]  # nobody is frozen yet
     found = re.search(r'name="hash" value="(\w+)"', page)
     assert found
     answer = await director.post(f"{path}/approve", {"hash": found[1]})
