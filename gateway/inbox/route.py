@@ -174,7 +174,13 @@ def _inquiry(situation: Situation) -> Decision:
         return Append(situation.open_ones[0], "open_inquiry")
     if len(situation.open_ones) > 1:
         return Review("several_open", tuple(situation.open_ones))
-    return Register()
+    return Review("bare_answer") if _is_bare(situation.text) else Register()
+
+
+def _is_bare(text: str) -> bool:
+    """A lone digit or letter: an answer to a question that is no longer open."""
+    bare = fold_width(text).strip(_EDGES)
+    return len(bare) == 1 and bare.isascii() and bare.isalnum()
 
 
 def is_thanks(text: str) -> bool:

@@ -97,6 +97,7 @@ REVIEWS: Mapping[str, str] = {
     "several_open": "这位党员有几件咨询在办，看不出说的是哪一件。",
     "several_numbers": "来信里写了几个单号。",
     "which_prompt": "这个回复可能对应几个问题。",
+    "bare_answer": "像是对某个提问的回复，但没有等着回复的提问。",
     "automatic": "像是自动回复或系统通知，不会自动作答。",
     "failed": "系统处理这条消息时三次出错，请人工处理。",
 }

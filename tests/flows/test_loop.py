@@ -227,3 +227,10 @@ async def test_a_receipt_that_waits_is_swept_up(
     clock.advance(timedelta(minutes=2))
     await centre.work()
     assert (await Outbound.get(id=int(sent.id))).state == "delivered"
+
+
+async def test_an_answer_without_a_question_is_no_inquiry(centre: Centre) -> None:
+    await centre.receive("sms", centre.phones.text(STRANGER, "１。"))
+    message = await Inbound.get(value=STRANGER)
+    assert (message.state, message.route) == ("review", "bare_answer")
+    assert await Inquiry.all().count() == 0

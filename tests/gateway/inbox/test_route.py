@@ -49,7 +49,9 @@ RATING_3 = OpenPrompt(id=3, code="E1", prompt=RATING)
         ("参加", {"prompts": (RSVP_1, RSVP_2)}, Review("which_prompt", (1, 2))),
         ("1", {"prompts": (RSVP_1, RATING_3)}, Review("which_prompt", (1, 3))),
         ("不满意", {"prompts": (RSVP_1, RATING_3)}, Answer(3, "3")),
-        ("1", {}, Register()),
+        ("1", {}, Review("bare_answer")),
+        ("1", {"open_ones": (7,)}, Append(7, "open_inquiry")),
+        ("入党", {}, Register()),
         # Commands are whole messages.
         ("帮助", {}, Command(CommandName.HELP)),
         ("？", {}, Command(CommandName.HELP)),
