@@ -51,7 +51,9 @@ async def _migrated(url: str) -> None:
 def _postgres_programs() -> Path:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found:
-        pytest.skip("PostgreSQL is not installed (Debian: postgresql)")
+        pytest.fail(
+            "PostgreSQL is missing: run `make test`, or apt-get install postgresql"
+        )
     return found[-1].parent
 
 
