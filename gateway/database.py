@@ -4,6 +4,7 @@ The desk uses the Tortoise models of `gateway.tables`; the flow of messages uses
 statements here, written once with `?` and run on SQLite and PostgreSQL alike.
 """
 
+import asyncio
 import fcntl
 import json
 import re
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tortoise import Tortoise, connections, fields
-from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.backends.base.client import BaseDBAsyncClient, TransactionContext
 from tortoise.backends.base.executor import EXECUTOR_CACHE
 from tortoise.migrations.executor import MigrationExecutor
 from tortoise.transactions import in_transaction
@@ -180,8 +181,25 @@ def marks(count: int) -> str:
 @asynccontextmanager
 async def transaction() -> AsyncIterator[None]:
     """All or nothing. No network call and no new task inside."""
-    async with in_transaction("default"):
+    context = in_transaction("default")
+    await _enter(context)
+    try:
         yield
+    except BaseException as error:
+        await context.__aexit__(type(error), error, error.__traceback__)
+        raise
+    await context.__aexit__(None, None, None)
+
+
+async def _enter(context: TransactionContext) -> None:
+    """Tortoise takes SQLite's one writer before BEGIN, and keeps it for ever where
+    the task is cancelled in between (seen in 1.1.9)."""
+    try:
+        await context.__aenter__()
+    except asyncio.CancelledError as error:
+        if hasattr(context, "token"):  # it has the writer
+            await context.__aexit__(type(error), error, error.__traceback__)
+        raise
 
 
 def for_update() -> str:

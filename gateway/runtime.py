@@ -59,10 +59,7 @@ class Runtime:
         """Close the entries and let go; after `drain`."""
         names = list(self.supervisor.parts())
         await self.supervisor.stop(*(n for n in names if n.startswith("listener:")))
-        # A part that is cancelled while it begins or ends a transaction keeps SQLite's
-        # one writer for ever; while we hold it, none of them does.
-        async with db.transaction():
-            await self.supervisor.stop()
+        await self.supervisor.stop()
         for channel in self.core.channels:
             await channel.adapter.close()
         await Node.filter(id=self.core.node_id).update(stopped_at=self.core.clock.now())

@@ -1,5 +1,6 @@
 """The models and the migrations say the same; instants and locks hold."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -53,3 +54,24 @@ def test_a_second_owner_of_the_data_is_refused(tmp_path: Path) -> None:
         assert "another gateway" in caught.value.faults[0]
     with db.sole_owner(tmp_path):
         pass
+
+
+async def test_a_cancelled_transaction_leaves_no_lock(database: None) -> None:
+    """Cancelled after any number of steps of the loop, also while it begins."""
+
+    async def work(done: asyncio.Event) -> None:
+        async with db.transaction():
+            await db.execute("INSERT INTO counters (name, value) VALUES (?, ?)", "c", 1)
+        done.set()
+
+    for steps in range(60):
+        done = asyncio.Event()
+        task = asyncio.create_task(work(done))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        if steps % 3 == 0:  # let the database's own thread get on
+            await asyncio.sleep(0.0005)
+        task.cancel()
+        await asyncio.wait([task])
+        async with asyncio.timeout(5), db.transaction():
+            await db.execute("DELETE FROM counters")
