@@ -118,6 +118,9 @@ class BroadcastShown(Output):
     note: str = Field(description="Why it was handed back, or not sent.")
     planned: int
     counts: dict[Bucket, int] = Field(description="Add up to `planned`.")
+    left_out: dict[str, int] = Field(
+        description="People of the audience who are not in `planned`, by reason."
+    )
     answers: Answers | None
     started_at: datetime | None
     finished_at: datetime | None
@@ -200,6 +203,7 @@ async def _shown(call: Call, broadcast: Broadcast, masked: bool) -> BroadcastSho
         note=broadcast.note,
         planned=broadcast.planned,
         counts=dict(found.counts),
+        left_out={one["reason"]: one["count"] for one in broadcast.left_out},
         answers=None if said is None else _answers(said),
         started_at=broadcast.started_at,
         finished_at=broadcast.finished_at,

@@ -95,6 +95,16 @@ async def test_the_whole_way_of_a_notice(callers: Callers, sms: Recorder) -> Non
     assert replayed.body == started.body
 
 
+async def test_whom_nothing_reaches_is_counted_apart(callers: Callers) -> None:
+    await callers.county.member("只有座机")
+    clerk, id = await _approved(callers)
+    started = await clerk.post(f"/broadcasts/{id}/start")
+    assert (started.body["planned"], started.body["left_out"]) == (
+        PEOPLE,
+        {"no_address": 1},
+    )
+
+
 async def test_recipients_are_paged_and_filtered(callers: Callers) -> None:
     clerk, id = await _approved(callers)
     await clerk.post(f"/broadcasts/{id}/start")
