@@ -97,11 +97,12 @@ async def _receiver(inquiry: Inquiry, first: Organisation) -> str:
 
 
 def _step(entry: dict[str, Any]) -> dict[str, Any]:
+    who = entry["author"] or "系统自动"
     if entry["kind"] in ("registered", "received"):  # its words stand above already
-        return {"at": entry["at"], "who": entry["author"], "text": "受理登记"}
+        return {"at": entry["at"], "who": who, "text": "受理登记"}
     reason = f"：{entry['reason']}" if entry["reason"] else ""
     text = excerpt(f"{entry['text']}{reason}", _LONGEST_STEP)
-    return {"at": entry["at"], "who": entry["author"], "text": text}
+    return {"at": entry["at"], "who": who, "text": text}
 
 
 async def _last_text(inquiry: Inquiry, kind: str) -> str:

@@ -147,6 +147,7 @@ async def _frame(
         "csrf": signed_in.csrf,
         "user": {
             "name": actor.name,
+            "username": signed_in.username,
             "role_label": role_label(request, actor.role),
             "centre": signed_in.centre,
         },
