@@ -179,6 +179,8 @@ def _inquiry(situation: Situation) -> Decision:
 
 def _is_bare(text: str) -> bool:
     """A lone digit or letter: an answer to a question that is no longer open."""
+    if len(text) > 12:  # folding a long text of stacked marks takes seconds
+        return False
     bare = fold_width(text).strip(_EDGES)
     return len(bare) == 1 and bare.isascii() and bare.isalnum()
 
