@@ -212,8 +212,8 @@ async def serve(checked: Settings) -> None:
             async with schedule.ticking(heartbeat):
                 welcome(checked, password)
                 await stopping.wait()
-                end_at_the_latest()
         finally:
+            end_at_the_latest()
             await runtime.drain()
             await runner.cleanup()
             await runtime.stop()
