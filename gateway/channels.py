@@ -15,9 +15,6 @@ from gateway.contract import (
 from gateway.phrases import phrase
 from gateway.settings import Binding, ChannelCommon
 
-# Messages that answer what a person has just written.
-REPLIES = frozenset({MessageKind.ANSWER, MessageKind.RECEIPT, MessageKind.SYSTEM})
-
 
 @dataclass(slots=True, kw_only=True)
 class Channel:

@@ -39,10 +39,6 @@ class Supervisor:
     def parts(self) -> Mapping[str, Part]:
         return self._parts
 
-    @property
-    def healthy(self) -> bool:
-        return all(part.alive for part in self._parts.values())
-
     async def stop(self, *names: str) -> None:
         """Cancel these parts, or all, and wait until they are gone."""
         chosen = names or tuple(self._tasks)

@@ -1,6 +1,5 @@
 """Delivery receipts move messages forward by rank; early ones wait for theirs."""
 
-import json
 import re
 from collections.abc import Sequence
 from datetime import timedelta
@@ -141,9 +140,3 @@ def _effect(before: OutboundState, after: OutboundState) -> str:
     if can_move(before, after) and RANK[after] > RANK[before]:
         return "applied"
     return "conflict" if RANK[after] == RANK[before] else "late"
-
-
-def provider_ids(row: Row) -> list[str]:
-    """The provider's ids of one attempt row."""
-    found = json.loads(row["provider_ids"])
-    return [str(one) for one in found]

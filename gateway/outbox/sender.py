@@ -29,7 +29,7 @@ from gateway.outbox import follow, journal
 from gateway.outbox.admit import Admitted, admit
 from gateway.outbox.journal import Settlement
 from gateway.outbox.pace import Pace
-from gateway.retry import RetryPolicy, backoff
+from gateway.retry import RetryPolicy, backoff, is_exhausted
 from gateway.text import clean
 
 log = structlog.get_logger()
@@ -192,13 +192,11 @@ class Sender:
     def _transient(self, row: Row, failure: TransientFailure) -> Settlement:
         self._channel.trouble = failure.code
         used = row["attempts"] - row["throttled"]
-        if not failure.throttled and used >= self._core.settings.policy.max_attempts:
+        policy = RetryPolicy(attempts=self._core.settings.policy.max_attempts)
+        if not failure.throttled and is_exhausted(used, policy):
             return _settled(row, "transient", "dead", failure)
         wait = backoff(
-            used,
-            random.random,
-            policy=RetryPolicy(attempts=self._core.settings.policy.max_attempts),
-            retry_after=failure.retry_after,
+            used, random.random, policy=policy, retry_after=failure.retry_after
         )
         return _settled(
             row,
