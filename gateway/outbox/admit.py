@@ -62,9 +62,11 @@ async def admit(core: Core, channel: Channel, room: int) -> list[Admitted]:
         return []
     known = await _known(core, channel, rows)
     contents = await _contents(rows)
+    policy, zone = core.settings.policy, core.settings.centre.timezone
+    quiet = QuietHours(start=policy.allowed_until, end=policy.allowed_from)
     admitted = []
     for row in rows:
-        decision = decide(_facts(core, channel, row, known), _quiet(core), _zone(core))
+        decision = decide(_facts(core, channel, row, known), quiet, zone)
         if await _stays(core, row, decision):
             continue
         try:
@@ -75,15 +77,6 @@ async def admit(core: Core, channel: Channel, room: int) -> list[Admitted]:
                 [row["id"]], "suppressed", error.code, core.clock.now(), error.detail
             )
     return admitted
-
-
-def _quiet(core: Core) -> QuietHours:
-    policy = core.settings.policy
-    return QuietHours(start=policy.allowed_until, end=policy.allowed_from)
-
-
-def _zone(core: Core) -> Any:
-    return core.settings.centre.timezone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
