@@ -38,6 +38,8 @@ class Broadcast(Model):
     approved_at = InstantField(null=True)
     approved_hash = fields.CharField(64, default="")
     approved_people = fields.IntField(default=0)  # size of the audience at approval
+    # "": none; waiting: the first recipients are on their way; passed; stopped
+    canary = fields.CharField(16, default="")
     exclude_bad = fields.BooleanField(default=False)  # start without unsayable rows
     content_id = fields.BigIntField(null=True)
     entry_id = fields.BigIntField(null=True)

@@ -240,6 +240,52 @@ class Adapter(Protocol):
         ...
 
 
+Answered = Callable[[str, Outcome], None]
+"""Called in the event loop with the id of a message and what became of it: once, and
+once more where an answer comes after `OutcomeUnknown` was told for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """One connection of a session, as the channel page shows it."""
+
+    name: str  # which of them: `1`, `2`
+    state: str  # connecting, open, closed
+    since: datetime
+    window: int  # answers that may be awaited at once
+    awaited: int  # answers that are awaited now
+    last_error: str = ""
+
+
+@runtime_checkable
+class Streams(Protocol):
+    """Added by channels that keep a window open instead of calling one by one.
+
+    The gateway calls `submit` with at most `room` messages; `send` serves tests of a
+    single message. A message counts once in the window, also one of many parts.
+    """
+
+    def attach(self, answered: Answered, ready: Callable[[], None]) -> None:
+        """Where answers go. `ready` is called when room appears where none was."""
+        ...
+
+    def room(self) -> int:
+        """How many messages may be submitted now; 0 while not connected."""
+        ...
+
+    def submit(self, batch: Sequence[OutboundMessage]) -> None:
+        """Write these to the connection at once; never raises, never blocks.
+
+        A message that certainly did not leave is answered with TransientFailure, one
+        whose answer is late, or whose connection broke, with OutcomeUnknown.
+        """
+        ...
+
+    def connections(self) -> Sequence[Connection]:
+        """The state of each connection now."""
+        ...
+
+
 @runtime_checkable
 class Receives(Protocol):
     """Added by channels whose provider pushes over HTTP."""

@@ -8,9 +8,10 @@ import asyncio
 import fcntl
 import json
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -150,8 +151,11 @@ _PLACEHOLDER = re.compile(r"\?")
 
 
 def _for_engine(sql: str) -> str:
-    if not is_postgres():
-        return sql
+    return _numbered(sql) if is_postgres() else sql
+
+
+@lru_cache(maxsize=1000)
+def _numbered(sql: str) -> str:
     number = iter(range(1, 100_000))
     return _PLACEHOLDER.sub(lambda _: f"${next(number)}", sql)
 
@@ -171,6 +175,25 @@ async def execute(sql: str, *values: Any) -> int:
 async def execute_many(sql: str, values: Sequence[Sequence[Any]]) -> None:
     if values:
         await connection().execute_many(_for_engine(sql), [list(v) for v in values])
+
+
+def table(
+    columns: Mapping[str, str], values: Sequence[Sequence[Any]]
+) -> tuple[str, list[Any]]:
+    """Rows of ours as a table in a statement, and its values: one statement a batch.
+
+    `columns` maps a name to BIGINT or TEXT; put the text after FROM, with an alias.
+    SQLite takes 32,766 values in a statement, so at most that many cells.
+    """
+    if is_postgres():
+        casts = ", ".join(f"CAST(? AS {kind}[])" for kind in columns.values())
+        names = ", ".join(columns)
+        text = f"(SELECT * FROM unnest({casts}) AS given({names}))"
+        return text, [list(column) for column in zip(*values, strict=True)]
+    named = ", ".join(f"column{n} AS {c}" for n, c in enumerate(columns, start=1))
+    row = f"({marks(len(columns))})"
+    text = f"(SELECT {named} FROM (VALUES {', '.join([row] * len(values))}))"
+    return text, [cell for row in values for cell in row]
 
 
 def marks(count: int) -> str:

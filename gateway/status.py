@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 
 class OutboundState(StrEnum):
+    PLANNED = "planned"  # a recipient in a chunk: frozen, checked, not tried yet
     QUEUED = "queued"
     SENDING = "sending"  # its intent is journalled; bytes may have left
     ACCEPTED = "accepted"
@@ -59,6 +60,21 @@ State = TypeVar("State", OutboundState, BroadcastState, InquiryState)
 _O, _B, _I = OutboundState, BroadcastState, InquiryState
 
 OUTBOUND_MOVES: Mapping[OutboundState, frozenset[OutboundState]] = {
+    # The intent of a planned one is its chunk's mark: no state between it and the end.
+    _O.PLANNED: frozenset(
+        {
+            _O.QUEUED,
+            _O.ACCEPTED,
+            _O.DELIVERED,
+            _O.READ,
+            _O.FAILED,
+            _O.DEAD,
+            _O.UNKNOWN,
+            _O.SUPPRESSED,
+            _O.CANCELLED,
+            _O.EXPIRED,
+        }
+    ),
     _O.QUEUED: frozenset({_O.SENDING, _O.SUPPRESSED, _O.CANCELLED, _O.EXPIRED}),
     _O.SENDING: frozenset({_O.ACCEPTED, _O.QUEUED, _O.FAILED, _O.DEAD, _O.UNKNOWN}),
     _O.UNKNOWN: frozenset(
@@ -68,7 +84,7 @@ OUTBOUND_MOVES: Mapping[OutboundState, frozenset[OutboundState]] = {
     _O.DELIVERED: frozenset({_O.READ}),
     _O.DEAD: frozenset({_O.QUEUED}),
     _O.READ: frozenset(),
-    _O.FAILED: frozenset(),
+    _O.FAILED: frozenset({_O.QUEUED}),  # somebody sends again to the failed ones
     _O.SUPPRESSED: frozenset(),
     _O.CANCELLED: frozenset(),
     _O.EXPIRED: frozenset(),
@@ -77,6 +93,7 @@ OUTBOUND_MOVES: Mapping[OutboundState, frozenset[OutboundState]] = {
 # What a receipt can tell, in order of weight. A receipt moves a message to a higher
 # rank only; of two that contradict each other at one rank the first stands (C-3).
 RANK: Mapping[OutboundState, int] = {
+    _O.PLANNED: 0,
     _O.QUEUED: 0,
     _O.SENDING: 1,
     _O.UNKNOWN: 2,
@@ -98,7 +115,7 @@ BROADCAST_MOVES: Mapping[BroadcastState, frozenset[BroadcastState]] = {
     _B.SCHEDULED: frozenset({_B.DRAFT, _B.RUNNING, _B.CANCELLED}),
     _B.RUNNING: frozenset({_B.PAUSED, _B.FINISHED, _B.CANCELLED}),
     _B.PAUSED: frozenset({_B.RUNNING, _B.CANCELLED}),
-    _B.FINISHED: frozenset(),
+    _B.FINISHED: frozenset({_B.RUNNING}),  # sent again to the failed ones
     _B.CANCELLED: frozenset(),
 }
 
@@ -112,6 +129,7 @@ INQUIRY_MOVES: Mapping[InquiryState, frozenset[InquiryState]] = {
 }
 
 _BUCKETS: Mapping[OutboundState, Bucket] = {
+    _O.PLANNED: Bucket.WAITING,
     _O.QUEUED: Bucket.WAITING,
     _O.SENDING: Bucket.WAITING,
     _O.ACCEPTED: Bucket.ACCEPTED,

@@ -384,7 +384,7 @@ class Outbound(Model):
     priority = fields.IntField()  # smaller leaves first
     dedupe_key = fields.CharField(320, null=True, unique=True)
     broadcast_id = fields.BigIntField(null=True)
-    inquiry_id = fields.BigIntField(null=True, db_index=True)
+    inquiry_id = fields.BigIntField(null=True)
     inbound_id = fields.BigIntField(null=True)
     member_id = fields.BigIntField(null=True)
     channel = fields.CharField(32)
@@ -407,12 +407,7 @@ class Outbound(Model):
     changed_at = InstantField()
 
     class Meta:
-        table = "outbox"
-        indexes = (
-            Index(fields=("channel", "state", "due_at")),
-            Index(fields=("broadcast_id", "state")),
-            Index(fields=("channel", "provider_id")),
-        )
+        table = "outbox"  # its indexes are partial: migrations/0002
 
 
 class Attempt(Model):
@@ -436,6 +431,94 @@ class Attempt(Model):
         table = "attempts"
 
 
+class Chunk(Model):
+    """Recipients of one broadcast on one channel, `first_id` to `last_id`, leased and
+    sent as one. `journalled_to` is the journal: the intent of every row up to it that
+    is still `planned` was committed before its bytes left.
+    """
+
+    id = fields.BigIntField(primary_key=True)
+    broadcast_id = fields.BigIntField(db_index=True)
+    channel = fields.CharField(32)
+    priority = fields.IntField()
+    first_id = fields.BigIntField()
+    last_id = fields.BigIntField()
+    people = fields.IntField()
+    canary = fields.BooleanField(default=False)  # goes ahead of all others
+    # held (until the canary came through) -> ready -> leased -> done; cancelled
+    state = fields.CharField(16)
+    due_at = InstantField()
+    journalled_to = fields.BigIntField()
+    journalled_at = InstantField(null=True)
+    node_id = fields.BigIntField(null=True)
+    epoch = fields.BigIntField(default=0)  # of the channel's lease
+
+    class Meta:
+        table = "chunks"
+        indexes = (Index(fields=("channel", "state", "priority", "id")),)
+
+
+class Part(Model):
+    """One part of a long message, as its provider knows it."""
+
+    id = fields.BigIntField(primary_key=True)
+    channel = fields.CharField(32)
+    provider_id = fields.CharField(254)
+    outbound_id = fields.BigIntField(db_index=True)
+    number = fields.IntField()  # from 1
+    of = fields.IntField()
+    state = fields.CharField(16, default="accepted")
+    code = fields.CharField(64, default="")
+
+    class Meta:
+        table = "parts"
+        indexes = (Index(fields=("channel", "provider_id")),)
+
+
+class Tally(Model):
+    """How many recipients of a broadcast came into a state (`n` > 0) or left it, in
+    one slot of ten seconds. Their sum is the count now, their row is the plot.
+    """
+
+    id = fields.BigIntField(primary_key=True)
+    broadcast_id = fields.BigIntField()
+    slot = fields.BigIntField()  # seconds since 1970, a multiple of ten
+    state = fields.CharField(16)
+    n = fields.BigIntField()
+
+    class Meta:
+        table = "tallies"
+        unique_together = (("broadcast_id", "slot", "state"),)
+
+
+class LeaseRow(Model):
+    """Who owns what only one process may do: a channel's account, the scheduler.
+
+    Every change of owner raises `epoch`; whoever writes under an older one is refused.
+    """
+
+    name = fields.CharField(64, primary_key=True)  # channel:NAME, scheduler
+    node_id = fields.BigIntField(null=True)
+    epoch = fields.BigIntField(default=0)
+    taken_at = InstantField(null=True)
+    until = InstantField(null=True)
+
+    class Meta:
+        table = "leases"
+
+
+class ChannelReport(Model):
+    """What a channel's owner last said of its connections, for every process's page."""
+
+    channel = fields.CharField(32, primary_key=True)
+    node_id = fields.BigIntField()
+    at = InstantField()
+    data = JsonField(default=dict)
+
+    class Meta:
+        table = "channel_reports"
+
+
 class Receipt(Model):
     """A delivery receipt as it came. `outbound_id` is empty until it is matched."""
 
@@ -456,10 +539,6 @@ class Receipt(Model):
     class Meta:
         table = "receipts"
         unique_together = (("channel", "key"),)
-        indexes = (
-            Index(fields=("channel", "provider_id")),
-            Index(fields=("channel", "reference")),
-        )
 
 
 class ChannelEvent(Model):
@@ -493,6 +572,9 @@ class Node(Model):
     """A running process. One whose `seen_at` is old is dead, its sends unknown."""
 
     id = fields.BigIntField(primary_key=True)
+    name = fields.CharField(80, default="")  # host and process number
+    roles = fields.CharField(80, default="")
+    version = fields.CharField(20, default="")
     started_at = InstantField()
     seen_at = InstantField()
     stopped_at = InstantField(null=True)

@@ -47,6 +47,25 @@ async def test_question_marks_become_what_the_engine_wants(database: None) -> No
     assert [row["value"] for row in found] == [1, 2]
 
 
+async def test_rows_of_ours_are_a_table_of_a_statement(database: None) -> None:
+    columns = {"name": "TEXT", "value": "BIGINT"}
+    given, values = db.table(columns, [("a", 1), ("b", 2), ("c", 3)])
+    await db.execute(
+        f"INSERT INTO counters (name, value) SELECT g.name, g.value FROM {given} AS g",
+        *values,
+    )
+    given, values = db.table(columns, [("a", 10), ("c", 30)])
+    changed = await db.execute(
+        f"UPDATE counters SET value = g.value FROM {given} AS g "
+        "WHERE counters.name = g.name AND counters.value < ?",
+        *values,
+        20,
+    )
+    found = await db.rows("SELECT name, value FROM counters ORDER BY name")
+    assert changed == 2
+    assert [(r["name"], r["value"]) for r in found] == [("a", 10), ("b", 2), ("c", 30)]
+
+
 def test_a_second_owner_of_the_data_is_refused(tmp_path: Path) -> None:
     with db.sole_owner(tmp_path):
         with pytest.raises(SettingsError) as caught, db.sole_owner(tmp_path):

@@ -18,14 +18,18 @@ from gateway.status import (
     predecessors,
 )
 
-# The tables once more, as house-style.md 1.4 draws them.
+# The tables once more, as house-style.md 1.4 draws them; a recipient in a chunk is
+# planned, and its chunk's mark stands for `sending`.
 OUTBOUND = """
+planned     -> queued accepted delivered read failed dead unknown
+planned     -> suppressed cancelled expired
 queued      -> sending suppressed cancelled expired
 sending     -> accepted queued failed dead unknown
 unknown     -> accepted delivered read failed queued dead
 accepted    -> delivered read failed
 delivered   -> read
 dead        -> queued
+failed      -> queued
 """
 BROADCAST = """
 draft       -> submitted cancelled
@@ -34,6 +38,7 @@ approved    -> draft scheduled running cancelled
 scheduled   -> draft running cancelled
 running     -> paused finished cancelled
 paused      -> running cancelled
+finished    -> running
 """
 INQUIRY = """
 new         -> open waiting answered closed
@@ -81,16 +86,18 @@ def reachable(moves: Mapping[State, frozenset[State]], start: State) -> set[Stat
 
 
 def test_every_state_is_reached_from_the_first() -> None:
-    assert reachable(OUTBOUND_MOVES, OutboundState.QUEUED) == set(OutboundState)
+    assert reachable(OUTBOUND_MOVES, OutboundState.PLANNED) == set(OutboundState)
     assert reachable(BROADCAST_MOVES, BroadcastState.DRAFT) == set(BroadcastState)
     assert reachable(INQUIRY_MOVES, InquiryState.NEW) == set(InquiryState)
 
 
 def test_what_can_have_reached_someone_is_never_queued_unasked() -> None:
     assert predecessors(OutboundState.QUEUED) == {
+        OutboundState.PLANNED,  # its first try was refused for now
         OutboundState.SENDING,  # a definite refusal
         OutboundState.UNKNOWN,  # evidence or a person's decision
         OutboundState.DEAD,  # an operator replays it
+        OutboundState.FAILED,  # somebody sends again to the failed ones
     }
 
 
