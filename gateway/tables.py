@@ -476,8 +476,9 @@ class Part(Model):
 
 
 class Tally(Model):
-    """How many recipients of a broadcast came into a state (`n` > 0) or left it, in
-    one slot of ten seconds. Their sum is the count now, their row is the plot.
+    """How many recipients of a broadcast came into a state (`n` > 0) or left it in one
+    transaction of a slot of ten seconds. Their sum is the count now, slot by slot they
+    are the plot. Rows of a slot are put together later: nobody waits for a counter.
     """
 
     id = fields.BigIntField(primary_key=True)
@@ -488,7 +489,7 @@ class Tally(Model):
 
     class Meta:
         table = "tallies"
-        unique_together = (("broadcast_id", "slot", "state"),)
+        indexes = (Index(fields=("broadcast_id", "slot")),)
 
 
 class LeaseRow(Model):

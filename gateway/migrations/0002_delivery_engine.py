@@ -78,7 +78,7 @@ class Migration(migrations.Migration):
                 ('state', fields.CharField(max_length=16)),
                 ('n', fields.BigIntField()),
             ],
-            options={'table': 'tallies', 'app': 'gateway', 'unique_together': (('broadcast_id', 'slot', 'state'),), 'pk_attr': 'id', 'table_description': 'How many recipients of a broadcast came into a state (`n` > 0) or left it, in'},
+            options={'table': 'tallies', 'app': 'gateway', 'indexes': [Index(fields=['broadcast_id', 'slot'])], 'pk_attr': 'id', 'table_description': 'How many recipients of a broadcast came into a state (`n` > 0) or left it in one'},
             bases=['Model'],
         ),
         ops.AddField(
@@ -130,7 +130,7 @@ class Migration(migrations.Migration):
         # change costs twice. So each holds only the rows that its query looks for.
         ops.RunSQL(
             [
-                "CREATE INDEX outbox_queued ON outbox (channel, priority, id) "
+                "CREATE INDEX outbox_queued ON outbox (channel, priority, due_at) "
                 "WHERE state = 'queued'",
                 "CREATE INDEX outbox_open_address ON outbox (kind, value) "
                 "WHERE state IN ('queued', 'sending')",

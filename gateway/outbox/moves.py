@@ -1,0 +1,213 @@
+"""Every change of an outbound message's state after it was stored, and the tallies.
+
+A move reads the states of its rows, locked, decides by the table of legal moves, and
+writes all of them in one statement. What is not allowed any more is left as it is: a
+late or repeated event.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from gateway import database as db
+from gateway.database import Row, to_micros
+from gateway.status import OutboundState, can_move
+
+SLOT_SECONDS = 10
+QUIET = timedelta(minutes=2)  # after it no transaction adds to a slot any more
+_MOST = 2000  # rows of one statement
+_UNSETTLED = frozenset({"planned", "sending", "unknown"})
+_COLUMNS = {
+    "id": "BIGINT",
+    "state": "TEXT",
+    "reason": "TEXT",
+    "detail": "TEXT",
+    "provider_id": "TEXT",
+    "attempts": "BIGINT",
+    "due_at": "BIGINT",
+    "throttled": "BIGINT",
+}
+
+
+class Move(NamedTuple):
+    """Where one message goes.
+
+    `attempt` is set where the move settles that attempt: a later one has taken over
+    otherwise. Empty and zero values leave their columns as they are, but for `reason`
+    and `detail`.
+    """
+
+    id: int
+    state: str
+    reason: str = ""
+    detail: str = ""
+    provider_id: str = ""
+    attempt: int = 0
+    due_at: int = 0  # microseconds
+    throttled: int = 0
+
+
+class Moved(NamedTuple):
+    """A message that moved; `channel` and so on as its row has them."""
+
+    id: int
+    before: str
+    after: str
+    channel: str
+    kind: str
+    value: str
+    broadcast_id: int | None
+    inquiry_id: int | None
+    message_kind: str
+
+
+async def advance(moves: Sequence[Move], now: datetime) -> list[Moved]:
+    """Move messages as far as they may go; those that did. Inside a transaction."""
+    done: list[Moved] = []
+    for first in range(0, len(moves), _MOST):
+        done += await _advance(moves[first : first + _MOST], now)
+    return done
+
+
+async def _advance(moves: Sequence[Move], now: datetime) -> list[Moved]:
+    found = await locked([move.id for move in moves])
+    legal = [m for m in moves if m.id in found and _may(found[m.id], m)]
+    if not legal:
+        return []
+    given, values = db.table(_COLUMNS, legal)
+    await db.execute(
+        "UPDATE outbox SET state = g.state, reason = g.reason, detail = g.detail, "
+        "provider_id = CASE WHEN g.provider_id = '' THEN outbox.provider_id "
+        "ELSE g.provider_id END, attempts = CASE WHEN g.attempts = 0 "
+        "THEN outbox.attempts ELSE g.attempts END, due_at = CASE WHEN g.due_at = 0 "
+        "THEN outbox.due_at ELSE g.due_at END, "
+        "throttled = outbox.throttled + g.throttled, changed_at = ? "
+        f"FROM {given} AS g WHERE outbox.id = g.id",
+        to_micros(now),
+        *values,
+    )
+    moved = [_moved(found[move.id], move.state) for move in legal]
+    await tally_all(moved, now)
+    return moved
+
+
+async def locked(ids: Sequence[int]) -> Mapping[int, Row]:
+    """The rows with these ids as they are now; nobody changes them meanwhile."""
+    if not ids:
+        return {}
+    given, values = db.table({"id": "BIGINT"}, [(id,) for id in ids])
+    lock = " FOR UPDATE OF o" if db.is_postgres() else ""
+    found = await db.rows(
+        "SELECT o.id, o.state, o.attempts, o.broadcast_id, o.inquiry_id, o.channel, "
+        "o.kind, o.value, o.message_kind "
+        f"FROM {given} AS g CROSS JOIN outbox o WHERE o.id = g.id ORDER BY o.id{lock}",
+        *values,
+    )
+    return {row["id"]: row for row in found}
+
+
+def _may(row: Row, move: Move) -> bool:
+    before = OutboundState(row["state"])
+    if not can_move(before, OutboundState(move.state)):
+        return False
+    if not move.attempt:
+        return True
+    # A planned row has its first attempt on the wire: its chunk's mark says so.
+    current = row["attempts"] + (row["state"] == "planned")
+    return row["state"] in _UNSETTLED and bool(current == move.attempt)
+
+
+def _moved(row: Row, after: str) -> Moved:
+    return Moved(
+        row["id"],
+        row["state"],
+        after,
+        row["channel"],
+        row["kind"],
+        row["value"],
+        row["broadcast_id"],
+        row["inquiry_id"],
+        row["message_kind"],
+    )
+
+
+async def advance_where(
+    condition: str, values: Sequence[object], state: str, reason: str, now: datetime
+) -> int:
+    """Move every row that fulfils `condition` (over `outbox`); how many did.
+
+    `condition` must not hold for a row any more once it is in `state`.
+    """
+    total = 0
+    while True:
+        found = await db.rows(
+            f"SELECT id FROM outbox WHERE {condition} ORDER BY id LIMIT {_MOST}",
+            *values,
+        )
+        moved = await advance([Move(r["id"], state, reason) for r in found], now)
+        total += len(moved)
+        if len(moved) < _MOST:
+            return total
+
+
+async def tally_all(moved: Iterable[Moved], now: datetime) -> None:
+    deltas: Counter[tuple[int, str]] = Counter()
+    for one in moved:
+        if one.broadcast_id is not None:
+            deltas[one.broadcast_id, one.before] -= 1
+            deltas[one.broadcast_id, one.after] += 1
+    await tally(deltas, now)
+
+
+async def tally(deltas: Mapping[tuple[int, str], int], now: datetime) -> None:
+    """Append how the counts of (broadcast, state) change; in the same transaction."""
+    slot = int(now.timestamp()) // SLOT_SECONDS * SLOT_SECONDS
+    changes = [(id, slot, state, n) for (id, state), n in deltas.items() if n]
+    if changes:
+        columns = {
+            "broadcast_id": "BIGINT",
+            "slot": "BIGINT",
+            "state": "TEXT",
+            "n": "BIGINT",
+        }
+        given, values = db.table(columns, changes)
+        await db.execute(
+            "INSERT INTO tallies (broadcast_id, slot, state, n) "
+            f"SELECT g.broadcast_id, g.slot, g.state, g.n FROM {given} AS g",
+            *values,
+        )
+
+
+async def counts(broadcast_id: int) -> Mapping[str, int]:
+    """Recipients of a broadcast by state, as told by the tallies."""
+    found = await db.rows(
+        "SELECT state, SUM(n) AS n FROM tallies WHERE broadcast_id = ? GROUP BY state",
+        broadcast_id,
+    )
+    return {row["state"]: int(row["n"]) for row in found if row["n"]}
+
+
+async def compact(broadcast_id: int, now: datetime) -> None:
+    """Put the rows of each quiet slot together. Inside a transaction."""
+    before = int((now - QUIET).timestamp())
+    crowded = await db.rows(
+        "SELECT slot, state, SUM(n) AS n FROM tallies WHERE broadcast_id = ? "
+        "AND slot < ? GROUP BY slot, state HAVING COUNT(*) > 1",
+        broadcast_id,
+        before,
+    )
+    for row in crowded:
+        await db.execute(
+            "DELETE FROM tallies WHERE broadcast_id = ? AND slot = ? AND state = ?",
+            broadcast_id,
+            row["slot"],
+            row["state"],
+        )
+        await db.execute(
+            "INSERT INTO tallies (broadcast_id, slot, state, n) VALUES (?, ?, ?, ?)",
+            broadcast_id,
+            row["slot"],
+            row["state"],
+            int(row["n"]),
+        )
