@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from gateway.channels import ChannelSet
 from gateway.clock import Clock
+from gateway.commits import Commits
 from gateway.hub import Hub
 from gateway.keys import Keys
 from gateway.metrics import Metrics
@@ -25,6 +26,7 @@ class Core:
     calendar: Calendar  # replaced whole when staff correct a day
     hub: Hub = field(default_factory=Hub)
     wakeups: Wakeups = field(default_factory=Wakeups)
+    commits: Commits = field(default_factory=Commits)
     metrics: Metrics = field(default_factory=Metrics)
     node_id: int = 0
 
