@@ -1,6 +1,7 @@
 # make run    the gateway on SQLite with the sandbox, nothing else needed
 # make test   every test, with what the tests need
 # make check  the quick gate before a commit
+# make bench  every benchmark beside the limit of this machine (docs/performance.md)
 # make format, lock, messages, migration NAME=what_changed   while developing
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -10,7 +11,7 @@ UV := .tools/bin/uv
 PYBABEL := $(VENV)/python -m babel.messages.frontend
 PLAIN := --no-wrap --omit-header
 
-.PHONY: help run test check format lock messages migration clean
+.PHONY: help run test check bench format lock messages migration clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -41,6 +42,9 @@ check: .venv/.test
 	@$(VENV)/ruff format --check . && $(VENV)/ruff check .
 	@$(VENV)/mypy && $(VENV)/lint-imports
 	@$(VENV)/pytest -n 3 -m "not slow"
+
+bench: .venv/.test
+	@$(VENV)/python -m benchmarks all
 
 format: .venv/.test
 	@$(VENV)/ruff format . && $(VENV)/ruff check --fix .

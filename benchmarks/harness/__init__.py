@@ -1,0 +1,1 @@
+"""What all benchmarks share: runs, medians, processes, databases, the report."""

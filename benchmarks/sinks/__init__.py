@@ -1,0 +1,1 @@
+"""Programs that take what the product sends, each in a process of its own."""
