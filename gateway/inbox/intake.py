@@ -1,6 +1,6 @@
 """Stores events durably before anybody says "accepted" to a provider.
 
-Group commit: whatever gathered while the last commit ran goes into the next one.
+Whatever gathered while the last commit ran goes into the next one, as one set.
 There is no waiting for a batch to fill.
 """
 
@@ -11,22 +11,12 @@ from dataclasses import dataclass, field
 import structlog
 from tortoise.exceptions import BaseORMException
 
-from gateway import database as db
-from gateway.contract import (
-    ChannelTrouble,
-    DeliveryReceipt,
-    Event,
-    InboundMessage,
-    OptOut,
-)
+from gateway.contract import Event
 from gateway.core import Core
 from gateway.errors import StorageUnavailable
-from gateway.members.consent import opt_out
-from gateway.tables import AttachmentRow, ChannelEvent, Inbound, Receipt
-from gateway.text import clean
+from gateway.inbox.store import store
 
 log = structlog.get_logger()
-LONGEST_TEXT = 64 * 1024  # characters; what is above is kept in the payload only
 
 
 @dataclass(slots=True)
@@ -86,14 +76,10 @@ class Inbox:
             self._fail([delivery], type(error).__name__)
 
     async def _store(self, batch: Sequence[_Delivery]) -> None:
-        new: list[str] = []
-        async with db.transaction():
-            for delivery in batch:
-                for event in delivery.events:
-                    if await self._insert(delivery.channel, event):
-                        new.append(delivery.channel)
-        for channel in new:
-            self._core.metrics.inbound.labels(channel).inc()
+        given = [(one.channel, event) for one in batch for event in one.events]
+        new = await self._core.commits.run(lambda: store(self._core, given))
+        for channel, count in new.items():
+            self._core.metrics.inbound.labels(channel).inc(count)
         for delivery in batch:
             if not delivery.stored.done():
                 delivery.stored.set_result(None)
@@ -102,79 +88,3 @@ class Inbox:
         for delivery in batch:
             if not delivery.stored.done():
                 delivery.stored.set_exception(StorageUnavailable("not_stored", why))
-
-    async def _insert(self, channel: str, event: Event) -> bool:
-        """Whether it is a message that was not here before."""
-        match event:
-            case InboundMessage():
-                return await self._message(channel, event)
-            case DeliveryReceipt():
-                await self._receipt(channel, event)
-            case OptOut() | ChannelTrouble():
-                await self._report(channel, event)
-        return False
-
-    async def _message(self, channel: str, event: InboundMessage) -> bool:
-        if await Inbound.filter(channel=channel, key=event.key).exists():
-            return False
-        conversation = event.conversation
-        row = await Inbound.create(
-            channel=channel,
-            key=event.key,
-            kind=event.sender.kind,
-            value=event.sender.value,
-            conversation_kind=conversation.kind if conversation else "",
-            conversation_value=conversation.value if conversation else "",
-            text=clean(event.text)[:LONGEST_TEXT],
-            subject=clean(event.subject)[:1000],
-            quoted=clean(event.quoted)[:LONGEST_TEXT],
-            provider_id=clean(event.provider_id)[:998],
-            answers_to=[clean(one) for one in event.answers_to],
-            reply_token=clean(event.reply_token)[:128],
-            display_name=clean(event.display_name)[:254],
-            automatic=event.automatic,
-            notes=list(event.notes),
-            payload=event.raw,
-            sent_at=event.sent_at,
-            received_at=self._core.clock.now(),
-        )
-        for attachment in event.attachments:
-            await AttachmentRow.create(
-                inbound_id=row.id,
-                name=clean(attachment.name)[:254],
-                content_type=clean(attachment.content_type)[:127],
-                size=len(attachment.content),
-                content=attachment.content,
-            )
-        return True
-
-    async def _receipt(self, channel: str, event: DeliveryReceipt) -> None:
-        if await Receipt.filter(channel=channel, key=event.key).exists():
-            return
-        await Receipt.create(
-            channel=channel,
-            key=event.key,
-            provider_id=clean(event.provider_id)[:254],
-            reference=clean(event.reference)[:64],
-            state=event.state,
-            code=clean(event.code)[:64],
-            opted_out=event.opted_out,
-            at=event.at,
-            received_at=self._core.clock.now(),
-            payload=event.raw,
-        )
-
-    async def _report(self, channel: str, event: OptOut | ChannelTrouble) -> None:
-        if await ChannelEvent.filter(channel=channel, key=event.key).exists():
-            return
-        await ChannelEvent.create(
-            channel=channel,
-            key=event.key,
-            code=clean(event.code)[:64],
-            payload=event.raw,
-            at=self._core.clock.now(),
-        )
-        if isinstance(event, OptOut):
-            await opt_out(
-                self._core, event.address, how="provider", evidence=event.code
-            )

@@ -4,10 +4,16 @@ Everything here runs inside the caller's transaction, so that a choice is in for
 from the commit on: the gate reads it in the transaction that journals a send.
 """
 
+from collections.abc import Mapping
+
+from gateway import database as db
 from gateway import tokens
 from gateway.contract import Address, AddressKind
 from gateway.core import Core
+from gateway.database import to_micros
 from gateway.tables import AddressRow, OptOutRow, Subscription
+
+_SLICE = 5000  # addresses of one statement
 
 
 def opt_out_path(core: Core, address_id: int) -> str:
@@ -55,6 +61,28 @@ async def opt_out(
         at=core.clock.now(),
     )
     return True
+
+
+async def opt_out_all(core: Core, given: Mapping[Address, str], *, how: str) -> None:
+    """As `opt_out`, for many addresses with their evidence, in one statement."""
+    if not given:
+        return
+    columns = {"kind": "TEXT", "value": "TEXT", "evidence": "TEXT"}
+    rows = [(one.kind.value, one.value, given[one]) for one in given]
+    for start in range(0, len(rows), _SLICE):
+        text, cells = db.table(columns, rows[start : start + _SLICE])
+        await db.execute(
+            "INSERT INTO opt_outs "
+            "(kind, value, member_id, how, evidence, at, ended_how) "
+            "SELECT g.kind, g.value, a.member_id, CAST(? AS TEXT), g.evidence, "
+            f"CAST(? AS BIGINT), '' FROM {text} AS g LEFT JOIN addresses a "
+            "ON a.kind = g.kind AND a.value = g.value AND a.verified_at IS NOT NULL "
+            "WHERE NOT EXISTS (SELECT 1 FROM opt_outs o WHERE o.kind = g.kind "
+            "AND o.value = g.value AND o.ended_at IS NULL)",
+            how,
+            to_micros(core.clock.now()),
+            *cells,
+        )
 
 
 async def resume(core: Core, address: Address, *, how: str) -> int:
