@@ -1,0 +1,288 @@
+"""One account at a carrier: its connections, and the way back after each loss."""
+
+import asyncio
+import random
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import structlog
+
+from adapters.carrier.codec import Codec, Delivery
+from adapters.carrier.inlet import Inlet
+from adapters.carrier.link import Ears, Limits, Link, State
+from gateway.clock import Clock
+from gateway.contract import (
+    Accept,
+    Answered,
+    Capabilities,
+    ChannelTrouble,
+    Connection,
+    Event,
+    OutboundMessage,
+    Outcome,
+)
+from gateway.errors import OutcomeUnknown, TransientFailure
+from gateway.retry import RetryPolicy, backoff
+
+FAREWELL_SECONDS = 2.0
+STEADY_SECONDS = 10.0  # a connection that held so long starts counting afresh
+AGAIN = RetryPolicy(base=timedelta(seconds=1), cap=timedelta(seconds=15))
+# After a refused password or right: seldom, so that no account gets locked.
+AFTER_REFUSAL = RetryPolicy(base=timedelta(minutes=1), cap=timedelta(minutes=15))
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where the account is reached, and how patiently."""
+
+    host: str
+    port: int
+    connections: int = 1
+    tls: ssl.SSLContext | None = None
+    connect_within: float = 10.0
+    again: RetryPolicy = AGAIN
+    refused: RetryPolicy = AFTER_REFUSAL
+
+
+@dataclass(slots=True)
+class _Seat:
+    """One of the account's connections, also while there is none."""
+
+    name: str
+    since: datetime
+    link: Link | None = None
+    inlet: Inlet | None = None
+    error: str = ""
+    failures: int = 0
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Account:
+    """The adapter of one account: streams, listens, and sends single messages."""
+
+    def __init__(
+        self,
+        name: str,
+        capabilities: Capabilities,
+        codec: Codec,
+        endpoint: Endpoint,
+        limits: Limits,
+        clock: Clock,
+        *,
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        self.capabilities = capabilities
+        self._name = name
+        self._codec = codec
+        self._endpoint = endpoint
+        self._limits = limits
+        self._clock = clock
+        self._dice = dice
+        self._answered: Answered = lambda id, outcome: None
+        self._ready: Callable[[], None] = lambda: None
+        self._accept: Accept | None = None
+        self._seats: list[_Seat] = []
+        self._single: dict[str, asyncio.Future[Outcome]] = {}
+        self._had_room = False
+        self._told = ""  # the refusal that staff know of
+
+    # --- streaming
+
+    def attach(self, answered: Answered, ready: Callable[[], None]) -> None:
+        self._answered, self._ready = answered, ready
+
+    def room(self) -> int:
+        return sum(seat.link.room() for seat in self._seats if seat.link)
+
+    def submit(self, batch: Sequence[OutboundMessage]) -> None:
+        start = 0
+        for link in self._roomiest():
+            share = link.room()
+            link.submit(batch[start : start + share])
+            start += share
+            if start >= len(batch):
+                break
+        for message in batch[start:]:
+            self._tell(message.id, TransientFailure(self._why_not()))
+        self._had_room = self.room() > 0
+
+    def connections(self) -> Sequence[Connection]:
+        return [self._seen(seat) for seat in self._seats]
+
+    # --- one message
+
+    async def send(self, batch: Sequence[OutboundMessage]) -> Mapping[str, Outcome]:
+        loop = asyncio.get_running_loop()
+        futures = {message.id: loop.create_future() for message in batch}
+        self._single.update(futures)
+        self.submit(batch)
+        try:
+            return {id: await future for id, future in futures.items()}
+        finally:
+            for id in futures:
+                self._single.pop(id, None)
+
+    async def close(self) -> None:
+        """`listen` closes the connections; what still waits here is unknown."""
+        for seat in self._seats:
+            if seat.link:
+                seat.link.cut("closed")
+        for future in tuple(self._single.values()):
+            if not future.done():
+                future.set_result(OutcomeUnknown("closed"))
+
+    # --- connections
+
+    @asynccontextmanager
+    async def listen(self, accept: Accept) -> AsyncIterator[None]:
+        """Keep the connections open; each comes back by itself when it is lost."""
+        self._accept = accept
+        now = self._clock.now()
+        count = self._endpoint.connections
+        self._seats = [_Seat(str(number + 1), now) for number in range(count)]
+        keepers = [asyncio.create_task(self._keep(seat)) for seat in self._seats]
+        try:
+            yield
+        finally:
+            for keeper in keepers:
+                keeper.cancel()
+            await asyncio.gather(*keepers, return_exceptions=True)
+            await asyncio.gather(*(self._part(seat) for seat in self._seats))
+            self._accept = None
+
+    async def _keep(self, seat: _Seat) -> None:
+        while True:
+            began = self._clock.monotonic()
+            link = await self._connect(seat)
+            await seat.ended.wait()
+            steady = self._clock.monotonic() - began >= STEADY_SECONDS
+            seat.failures = 0 if steady and not link.refused else seat.failures + 1
+            await self._report(seat, link)
+            await asyncio.sleep(self._pause(seat, link).total_seconds())
+
+    async def _connect(self, seat: _Seat) -> Link:
+        seat.ended.clear()
+        link = Link(
+            f"{self._name}:{seat.name}",
+            self._codec,
+            self._limits,
+            self._clock,
+            self._ears(seat),
+        )
+        seat.link = link
+        if self._accept:
+            seat.inlet = Inlet(link, self._codec, self._accept)
+        try:
+            async with asyncio.timeout(self._endpoint.connect_within):
+                await asyncio.get_running_loop().create_connection(
+                    lambda: link,
+                    self._endpoint.host,
+                    self._endpoint.port,
+                    ssl=self._endpoint.tls,
+                )
+        except (OSError, TimeoutError, ValueError) as error:
+            link.error = type(error).__name__
+        finally:
+            if not link.connected:
+                link.state = State.CLOSED
+                seat.ended.set()
+        return link
+
+    def _ears(self, seat: _Seat) -> Ears:
+        def delivered(_: Link, deliveries: Sequence[Delivery]) -> None:
+            if seat.inlet:
+                seat.inlet.take(deliveries)
+
+        def closed(_: Link) -> None:
+            seat.ended.set()
+            self._moved()
+
+        return Ears(
+            answered=self._tell,
+            delivered=delivered,
+            opened=self._opened,
+            moved=self._moved,
+            closed=closed,
+        )
+
+    def _opened(self, link: Link) -> None:
+        self._told = ""
+        log.info("session.opened", link=link.name)
+
+    def _pause(self, seat: _Seat, link: Link) -> timedelta:
+        lasting = link.refused is not None and link.refused.lasting
+        policy = self._endpoint.refused if lasting else self._endpoint.again
+        if not seat.failures:
+            return policy.base * self._dice()
+        # At least half of it: full jitter may be no pause at all.
+        whole = backoff(seat.failures, lambda: 1.0, policy=policy)
+        return whole * (0.5 + 0.5 * self._dice())
+
+    async def _report(self, seat: _Seat, link: Link) -> None:
+        seat.error, seat.since = link.error, self._clock.now()
+        log.warning("session.closed", link=link.name, code=link.error)
+        if link.refused is None or link.error == self._told or not self._accept:
+            return
+        try:
+            await self._accept([self._trouble(link.error)])
+            self._told = link.error
+        except Exception:  # the way back must not end here
+            log.exception("session.trouble_not_stored", link=link.name)
+
+    def _trouble(self, code: str) -> Event:
+        at = self._clock.now()
+        key = f"login:{code}:{at.isoformat()}"
+        return ChannelTrouble(key=key, code=f"login_refused:{code}", raw=code.encode())
+
+    async def _part(self, seat: _Seat) -> None:
+        """Let what came in be stored and answered, then say good-bye."""
+        link = seat.link
+        if link is None or link.state is State.CLOSED:
+            return
+        try:
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                if seat.inlet:
+                    await seat.inlet.finish()
+                link.leave()
+                await seat.ended.wait()
+        except TimeoutError:
+            link.cut("closed")
+
+    # --- the small change
+
+    def _roomiest(self) -> list[Link]:
+        links = [seat.link for seat in self._seats if seat.link and seat.link.room()]
+        return sorted(links, key=lambda link: -link.room())
+
+    def _why_not(self) -> str:
+        is_open = any(s.link and s.link.state is State.OPEN for s in self._seats)
+        return "window_full" if is_open else "not_connected"
+
+    def _tell(self, id: str, outcome: Outcome) -> None:
+        if self._single and (future := self._single.pop(id, None)):
+            if not future.done():
+                future.set_result(outcome)
+            return
+        self._answered(id, outcome)
+
+    def _moved(self) -> None:
+        has_room = self.room() > 0
+        if has_room and not self._had_room:
+            self._had_room = True
+            self._ready()
+        self._had_room = has_room
+
+    def _seen(self, seat: _Seat) -> Connection:
+        link = seat.link
+        return Connection(
+            name=seat.name,
+            state=link.state if link else State.CLOSED,
+            since=link.since if link else seat.since,
+            window=self._limits.window,
+            awaited=link.awaited if link else 0,
+            last_error=(link.error if link else "") or seat.error,
+        )

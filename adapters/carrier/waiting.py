@@ -1,0 +1,59 @@
+"""Messages whose answer is awaited, and what the answers of all parts amount to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gateway.contract import Accepted, Outcome
+from gateway.errors import (
+    DeliveryError,
+    OutcomeUnknown,
+    PermanentFailure,
+    TransientFailure,
+)
+
+PartOutcome = str | DeliveryError
+
+
+@dataclass(slots=True)
+class Waiting:
+    """One message between its first byte and its last answer."""
+
+    id: str
+    parts: int
+    written_at: float | None = None  # monotonic; when its latest part left
+    numbers: dict[int, int] = field(default_factory=dict)  # sequence → part, if many
+    outcomes: dict[int, PartOutcome] = field(default_factory=dict)  # by part
+
+    def settle(self, sequence: int, outcome: PartOutcome) -> Outcome | None:
+        """Note one part's answer; the message's outcome once every part has one."""
+        if self.parts == 1:
+            return Accepted((outcome,)) if type(outcome) is str else joined([outcome])
+        self.outcomes[self.numbers[sequence]] = outcome
+        if len(self.outcomes) < self.parts:
+            return None
+        return joined([self.outcomes[part] for part in range(self.parts)])
+
+
+def joined(parts: Sequence[PartOutcome]) -> Outcome:
+    """The outcome of a message by those of its parts.
+
+    Once one part was taken the whole must not leave again by itself: a refusal of
+    another is permanent then, whatever it would have been alone.
+    """
+    taken = [part for part in parts if isinstance(part, str)]
+    if len(taken) == len(parts):
+        return Accepted(tuple(taken))
+    failures = [part for part in parts if not isinstance(part, str)]
+    unknown = [f for f in failures if isinstance(f, OutcomeUnknown)]
+    if unknown:
+        return unknown[0]
+    if taken:
+        return PermanentFailure("partly_refused", _account(parts))
+    final = [f for f in failures if not isinstance(f, TransientFailure)]
+    return (final or failures)[0]
+
+
+def _account(parts: Sequence[PartOutcome]) -> str:
+    """Which part was taken under which id, which was refused with which code."""
+    said = (part if isinstance(part, str) else part.code for part in parts)
+    return " ".join(f"{number}:{word}" for number, word in enumerate(said, 1))
