@@ -8,7 +8,7 @@ import asyncio
 import json
 import sys
 from pathlib import Path
-from typing import IO, Annotated
+from typing import IO, Annotated, cast
 
 import typer
 import uvloop
@@ -30,13 +30,14 @@ class Connection(asyncio.Protocol):
         self._ledger = ledger
         self._left = b""
         self._in_mail = False
+        self._done = False
         self._sender = b""
         self._recipients: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(b"220 sink.test\r\n")
+        # uvloop's transports are not asyncio's by class.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.write(b"220 sink.test\r\n")
 
     def data_received(self, data: bytes) -> None:
         self._left += data
@@ -45,6 +46,8 @@ class Connection(asyncio.Protocol):
             answers.append(took)
         if answers:
             self._transport.write(b"".join(answers))
+        if self._done:
+            self._transport.close()
 
     def _mail(self) -> bytes | None:
         end = self._left.find(END)
@@ -76,7 +79,8 @@ class Connection(asyncio.Protocol):
         elif verb == b"EHLO":
             return self._hello
         elif verb == b"QUIT":
-            self._transport.close()
+            self._done = True
+            return b"221 2.0.0 bye\r\n"
         return OK
 
     def _write_down(self, content: bytes) -> None:
