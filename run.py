@@ -27,11 +27,12 @@ from broadcasts import api as broadcasts_api
 from broadcasts import daily, daily_pages, schedule
 from broadcasts import pages as broadcast_pages
 from broadcasts.demo import install as install_broadcasts
-from gateway import database, keys, logs, settings, texts
+from gateway import database, keys, logs, recount, settings, texts
 from gateway.actors import GATEWAY, Role
 from gateway.api import deliveries as deliveries_api
 from gateway.api import inquiries as inquiries_api
 from gateway.api import members as members_api
+from gateway.api import verification as verification_api
 from gateway.api.operations import mount as mount_api
 from gateway.bots import BotBridge
 from gateway.channels import Channel, ChannelSet, channel
@@ -39,6 +40,7 @@ from gateway.clock import SystemClock
 from gateway.contract import ChannelContext
 from gateway.core import Core
 from gateway.demo.install import install as install_demo
+from gateway.demo.install import journal_all
 from gateway.errors import GatewayError, RequestError, SettingsError
 from gateway.inbox import pages as review_pages
 from gateway.inquiries import pages as desk_pages
@@ -146,6 +148,7 @@ async def first_start(core: Core) -> str | None:
             return await first_administrator(core)
         password = await install_demo(core)
         await install_broadcasts(core)
+        await journal_all()
     return password
 
 
@@ -167,7 +170,10 @@ def application(assembled: Assembled, runtime: Runtime) -> web.Application:
         add_routes(app, part.ROUTES)
     app[COUNTS] += [desk_pages.count, review_pages.count, broadcast_pages.counts]
     app[COUNTS].append(partial(calendar_pages.count, core))
-    parts = (inquiries_api, members_api, deliveries_api, broadcasts_api)
+    parts = (
+        *(inquiries_api, members_api, deliveries_api, broadcasts_api),
+        verification_api,
+    )
     mount_api(app, (one for part in parts for one in part.OPERATIONS))
     if core.settings.sandbox:
         add_routes(app, sandbox_pages.routes(core, assembled.shared))
@@ -310,6 +316,28 @@ def check_command(context: typer.Context) -> None:
         checked = loaded(context.obj)
         names = ", ".join(checked.channels) or "none"
         typer.echo(f"settings are in order; channels: {names}")
+
+
+@cli.command("verify")
+def verify_command(
+    context: typer.Context,
+    broadcast: Annotated[int | None, typer.Option(help="Only this one.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Recount what is promised: planned = the sum of the states, and the rest.
+
+    Ends with 1 where something does not hold. The gateway may run meanwhile.
+    """
+    with explained():
+        run(_verify(loaded(context.obj), broadcast, as_json))
+
+
+async def _verify(checked: Settings, broadcast: int | None, as_json: bool) -> None:
+    now = SystemClock().now()
+    report = await recount.recount(checked.database_url, now, broadcast)
+    typer.echo(recount.as_json(report) if as_json else recount.as_text(report))
+    if not report.holds:
+        raise typer.Exit(1)
 
 
 @cli.command("password")

@@ -6,8 +6,11 @@ from typing import Any
 
 from gateway.actors import Actor
 from gateway.clock import Clock
-from gateway.database import is_postgres, rows, to_micros
+from gateway.database import Row, from_micros, is_postgres, rows, to_micros
+from gateway.snapshot import Read
 from gateway.tables import Audit
+
+_SLICE = "SELECT * FROM audit WHERE id > ? ORDER BY id LIMIT 2000"
 
 
 async def record(
@@ -62,10 +65,25 @@ def digest(entry: Audit) -> str:
 
 async def broken_links() -> list[int]:
     """Ids of entries that were changed, or whose predecessor is missing."""
-    broken = []
-    previous = ""
-    async for entry in Audit.all().order_by("id"):
-        if entry.previous != previous or entry.hash != digest(entry):
-            broken.append(entry.id)
-        previous = entry.hash
+    _, broken = await check(rows)
     return broken
+
+
+async def check(read: Read) -> tuple[int, list[int]]:
+    """How many entries there are, and the ids of the broken ones; read in slices."""
+    checked, last, previous = 0, 0, ""
+    broken: list[int] = []
+    while found := await read(_SLICE, last):
+        for row in found:
+            entry = _entry(row)
+            if entry.previous != previous or entry.hash != digest(entry):
+                broken.append(row["id"])
+            previous = entry.hash
+        checked, last = checked + len(found), found[-1]["id"]
+    return checked, broken
+
+
+def _entry(row: Row) -> Audit:
+    return Audit(
+        **row | {"at": from_micros(row["at"]), "detail": json.loads(row["detail"])}
+    )

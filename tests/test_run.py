@@ -1,8 +1,10 @@
 """`run.py` as a newcomer and as an administrator meet it: real processes."""
 
 import asyncio
+import json
 import os
 import re
+import sqlite3
 import sys
 import time
 from pathlib import Path
@@ -157,3 +159,19 @@ async def test_it_stops_in_time_while_a_provider_is_silent(tmp_path: Path) -> No
             assert await gateway.stop() == 0
             assert time.monotonic() - begun < STOP_SECONDS
             stream.close()
+
+
+async def test_verify_counts_beside_the_running_gateway(tmp_path: Path) -> None:
+    async with installation(tmp_path, demo=True) as gateway:
+        await gateway.start()
+        status, out, errors = await command(gateway, "verify")
+        assert (status, errors) == (0, "")
+        assert out.endswith("everything holds\n")
+        base = sqlite3.connect(gateway.data_dir / "lianxin.sqlite3", timeout=5)
+        base.execute("UPDATE audit SET actor = 'x' WHERE id = 1")
+        base.commit()
+        base.close()
+        status, out, _ = await command(gateway, "verify", "--json")
+        assert status == 1
+        found = json.loads(out)
+        assert [one["object"] for one in found["deviations"]] == ["audit:1"]
