@@ -104,6 +104,7 @@ def assemble(checked: Settings) -> Assembled:
             public_url=checked.server.public_url.rstrip("/"),
             secret=secrets.derive,
             bots=bots,
+            signature=one.common.signature,
             shared=shared,
         )
         adapter = adapters.build(one.common.adapter, one.own, context)

@@ -324,5 +324,7 @@ class ChannelContext:
     public_url: str  # where members and providers reach us, without a final slash
     secret: Callable[[str], bytes]  # 32 bytes derived for one purpose, stable
     bots: "BotBridge | None" = None
+    # 【…】, counted already. Where the provider doesn't put it before an SMS, we do.
+    signature: str = ""
     # What the adapters of one process share, by the name of their module.
     shared: dict[str, object] = field(default_factory=dict)
