@@ -1,7 +1,7 @@
 """Tells open pages what changed, at once. Nothing here is durable: pages re-read."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -33,11 +33,20 @@ class Subscriber:
 
 
 class Hub:
+    """`outside` hears what pages that other processes serve should be told."""
+
     def __init__(self) -> None:
         self._subscribers: set[Subscriber] = set()
+        self.outside: Callable[[Change], None] | None = None
 
     def publish(self, topic: str, id: object, path: str = "/") -> None:
         change = Change(topic, str(id), path)
+        self.tell(change)
+        if self.outside is not None:
+            self.outside(change)
+
+    def tell(self, change: Change) -> None:
+        """Only the pages of this process; what another one said comes in here."""
         for subscriber in self._subscribers:
             subscriber.put(change)
 
