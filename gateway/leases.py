@@ -21,6 +21,8 @@ MARGIN = timedelta(seconds=2)  # the holder lets go so much earlier
 # many milliseconds: its row lock would keep a new owner out.
 _IDLE_MILLISECONDS = 5000
 _NOW = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
+_MICROSECONDS = LASTS // MICROSECOND
+_LASTS_STILL = f"(until BETWEEN {_NOW} AND {_NOW} + {2 * _MICROSECONDS})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +73,19 @@ async def register(ask: Ask, names: Sequence[str]) -> None:
 async def take(ask: Ask, name: str, node_id: int, now: datetime) -> Lease | None:
     """The lease under a new epoch; None while another process has it.
 
-    On SQLite nobody else is there. An end too far away is one of a clock that jumped.
+    Whoever has it may take it anew. On SQLite nobody else is there. An end too far
+    away is that of a clock that jumped.
     """
     sql = (
         "UPDATE leases SET node_id = ?, epoch = epoch + 1, taken_at = ?, until = NULL "
         "WHERE name = ? RETURNING epoch"
     )
     if db.is_postgres():
-        lasts = LASTS // MICROSECOND
         sql = (
-            f"UPDATE leases SET node_id = ?, epoch = epoch + 1, taken_at = ?, "
-            f"until = {_NOW} + {lasts} WHERE name = (SELECT name FROM leases "
-            "WHERE name = ? AND (node_id IS NULL OR until IS NULL "
-            f"OR until NOT BETWEEN {_NOW} AND {_NOW} + {2 * lasts}) "
+            "UPDATE leases SET node_id = ?, epoch = epoch + 1, taken_at = ?, "
+            f"until = {_NOW} + {_MICROSECONDS} WHERE name = (SELECT name FROM leases "
+            f"WHERE name = ? AND (node_id IS NULL OR until IS NULL "
+            f"OR node_id = {int(node_id)} OR NOT {_LASTS_STILL}) "
             "FOR UPDATE SKIP LOCKED) RETURNING epoch"
         )
     found = await ask(sql, node_id, to_micros(now), name)
@@ -96,7 +98,7 @@ async def renew(ask: Ask, held: Sequence[Lease]) -> frozenset[Lease]:
         return frozenset()
     values = [one for lease in held for one in (lease.name, lease.epoch)]
     either = " OR ".join(["(name = ? AND epoch = ?)"] * len(held))
-    until = f"{_NOW} + {LASTS // MICROSECOND}" if db.is_postgres() else "NULL"
+    until = f"{_NOW} + {_MICROSECONDS}" if db.is_postgres() else "NULL"
     found = await ask(
         f"UPDATE leases SET until = {until} WHERE {either} RETURNING name, epoch",
         *values,
@@ -117,9 +119,9 @@ async def release(ask: Ask, lease: Lease) -> bool:
 
 async def owners(ask: Ask) -> Mapping[str, int | None]:
     """Which process has which lease; None: nobody, or one that let it end."""
-    over = f"until < {_NOW}" if db.is_postgres() else "1 = 0"
+    lasts = _LASTS_STILL if db.is_postgres() else "1 = 1"
     found = await ask(
-        f"SELECT name, CASE WHEN {over} THEN NULL ELSE node_id END AS node_id "
+        f"SELECT name, CASE WHEN {lasts} THEN node_id END AS node_id "
         "FROM leases ORDER BY name"
     )
     return {row["name"]: row["node_id"] for row in found}

@@ -18,13 +18,17 @@ class Wakeups:
 
     def wake(self, worker: str) -> None:
         self._events[worker].set()
-        if self.outside is not None and worker not in self._here:
-            self.outside(worker)
+        if worker not in self._here:
+            self.tell_others(worker)
 
     def wake_all(self) -> None:
         self.wake_here("")
+        self.tell_others("")
+
+    def tell_others(self, worker: str) -> None:
+        """Wake it in the other processes alone."""
         if self.outside is not None:
-            self.outside("")
+            self.outside(worker)
 
     def wake_here(self, worker: str) -> None:
         """What another process asks for: it is not passed on."""
