@@ -124,6 +124,7 @@ class Policy(Section):
     opt_out_words: tuple[str, ...] = ()
     max_attempts: int = Field(default=6, ge=1, le=50)
     answer_expires_hours: int = Field(default=72, ge=1)
+    broadcasts_per_day: int = Field(default=5, ge=0)  # to one person; 0: no limit
     broadcast_expires_hours: int = Field(default=24, ge=1)
     inquiry_window_days: int = Field(default=7, ge=0)
     reopen_days: int = Field(default=30, ge=0)

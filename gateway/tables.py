@@ -466,7 +466,7 @@ class Part(Model):
     provider_id = fields.CharField(254)
     outbound_id = fields.BigIntField(db_index=True)
     number = fields.IntField()  # from 1
-    of = fields.IntField()
+    of_all = fields.IntField()
     state = fields.CharField(16, default="accepted")
     code = fields.CharField(64, default="")
 

@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from importlib.resources import files
 
 from gateway import wording
@@ -63,7 +64,13 @@ FIELDS: Mapping[str, str] = {
 
 def fill(text: str, values: Mapping[str, str]) -> str:
     """A wording with its values. Raises MissingValue or WordingError."""
-    return wording.render(wording.parse(text, FIELDS), values)
+    return wording.render(_parsed(text), values)
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> tuple[wording.Part, ...]:
+    """A broadcast's text is parsed once, not for each of its recipients."""
+    return wording.parse(text, FIELDS)
 
 
 def variant(texts: Mapping[str, str], kind: AddressKind) -> str:

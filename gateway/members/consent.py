@@ -15,6 +15,18 @@ from gateway.tables import AddressRow, OptOutRow, Subscription
 
 _SLICE = 5000  # addresses of one statement
 
+_GATE_LOCK = 0x4741_5445
+
+
+async def hold_gate(*, alone: bool = False) -> None:
+    """Senders pass the gate together, who writes a refusal passes it alone: so no send
+    is journalled after a refusal by somebody who read before it. Until the end of the
+    transaction; SQLite has one writer anyway.
+    """
+    if db.is_postgres():
+        lock = "pg_advisory_xact_lock" + ("" if alone else "_shared")
+        await db.rows(f"SELECT CAST({lock}(?) AS TEXT) AS held", _GATE_LOCK)
+
 
 def opt_out_path(core: Core, address_id: int) -> str:
     """The page by which the holder of one address (a row of `addresses`) opts out."""
@@ -44,6 +56,7 @@ async def opt_out(
     `how` is word, page, staff or provider; `evidence` the very words, the page's
     address or the provider's code.
     """
+    await hold_gate(alone=True)
     member_id = await member_of(address)
     held = OptOutRow.filter(
         kind=address.kind, value=address.value, ended_at__isnull=True

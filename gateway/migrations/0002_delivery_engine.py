@@ -62,7 +62,7 @@ class Migration(migrations.Migration):
                 ('provider_id', fields.CharField(max_length=254)),
                 ('outbound_id', fields.BigIntField(db_index=True)),
                 ('number', fields.IntField()),
-                ('of', fields.IntField()),
+                ('of_all', fields.IntField()),
                 ('state', fields.CharField(default='accepted', max_length=16)),
                 ('code', fields.CharField(default='', max_length=64)),
             ],

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from gateway import database as db
@@ -16,13 +17,11 @@ from gateway.contract import (
     TemplateUse,
 )
 from gateway.core import Core
-from gateway.database import Row, from_micros
+from gateway.database import Row, from_micros, to_micros
 from gateway.members.consent import opt_out_path
-from gateway.outbox import journal
 from gateway.outbox.enqueue import reaches, route_for
 from gateway.outbox.gate import (
     UNASKED,
-    Decision,
     Drop,
     Facts,
     Postpone,
@@ -30,9 +29,12 @@ from gateway.outbox.gate import (
     Send,
     decide,
 )
+from gateway.outbox.moves import Move, advance
 from gateway.tables import Content, InquiryEvent
 from gateway.text import length
 from gateway.texts import fill, variant
+
+_MOST_CONTENTS = 200  # texts kept in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,88 +52,87 @@ class NotSayable(ValueError):
         self.detail = detail
 
 
-async def admit(core: Core, channel: Channel, room: int) -> list[Admitted]:
-    """Rows that go out now, at most `room`; all others are moved where they belong.
+class Contents:
+    """The frozen texts of broadcasts, read once: they never change."""
 
-    Runs inside the transaction that journals them.
+    def __init__(self) -> None:
+        self._texts: dict[int, Mapping[str, str]] = {}
+
+    async def of(self, rows: Sequence[Row]) -> Mapping[int, Mapping[str, str]]:
+        wanted = {row["content_id"] for row in rows if row["content_id"] is not None}
+        missing = wanted - self._texts.keys()
+        if missing:
+            if len(self._texts) > _MOST_CONTENTS:
+                self._texts.clear()
+                missing = wanted
+            found: list[Any] = await Content.filter(id__in=missing)
+            self._texts |= {one.id: dict(one.texts) for one in found}
+        return self._texts
+
+
+async def admit(
+    core: Core, channel: Channel, rows: Sequence[Row], contents: Contents
+) -> list[Admitted]:
+    """Those of `rows` (see `journal`) that go out now; the others are moved where they
+    belong. Runs inside the transaction that journals them.
     """
-    if room <= 0:
-        return []
-    rows = await journal.due(channel.name, core.clock.now(), room)
     if not rows:
         return []
-    known = await _known(core, channel, rows)
-    contents = await _contents(rows)
+    now = core.clock.now()
+    replies = await _replies(channel, rows)
+    frozen = await contents.of(rows)
     policy, zone = core.settings.policy, core.settings.centre.timezone
     quiet = QuietHours(start=policy.allowed_until, end=policy.allowed_from)
-    admitted = []
+    admitted: list[Admitted] = []
+    moves: list[Move] = []
     for row in rows:
-        decision = decide(_facts(core, channel, row, known), quiet, zone)
-        if await _stays(core, row, decision):
-            continue
+        decision = decide(_facts(channel, row, replies, now), quiet, zone)
+        match decision:
+            case Send():
+                pass
+            case Drop(state, reason):
+                moves.append(Move(row["id"], state, reason))
+                continue
+            case Postpone(until, reason):
+                moves.append(_postponed(row, until, reason))
+                continue
+            case Reroute(reason):
+                await _reroute(core, row, reason)
+                continue
         try:
-            said = message(channel, row, contents)
-            admitted.append(Admitted(row, _with_way_out(core, row, said, known)))
+            said = message(channel, row, frozen)
+            admitted.append(Admitted(row, _with_way_out(core, row, said)))
         except NotSayable as error:
-            await journal.move(
-                [row["id"]], "suppressed", error.code, core.clock.now(), error.detail
-            )
+            moves.append(Move(row["id"], "suppressed", error.code, error.detail))
+    await _carry_out(moves, now)
     return admitted
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Known:
-    refused: set[tuple[str, str]]
-    refused_members: set[int]
-    subscribed: set[tuple[str, str]]
-    address_ids: Mapping[tuple[str, str], int]
-    last_inbound: Mapping[tuple[str, str], int]
-    replies: Mapping[tuple[str, str], int]
+def _postponed(row: Row, until: datetime, reason: str) -> Move:
+    return Move(row["id"], "queued", reason, due_at=to_micros(until))
 
 
-async def _known(core: Core, channel: Channel, rows: Sequence[Row]) -> _Known:
-    values = sorted({row["value"] for row in rows})
-    members = sorted({row["member_id"] for row in rows if row["member_id"] is not None})
-    refused = await db.rows(
-        "SELECT kind, value FROM opt_outs WHERE ended_at IS NULL "
-        f"AND value IN ({db.marks(len(values))})",
-        *values,
-    )
-    refused_members = await db.rows(
-        "SELECT member_id FROM opt_outs WHERE ended_at IS NULL "
-        f"AND member_id IN ({db.marks(len(members)) or 'NULL'})",
-        *members,
-    )
-    subscribed = await db.rows(
-        "SELECT kind, value FROM subscriptions WHERE topic = 'daily' "
-        f"AND ended_at IS NULL AND value IN ({db.marks(len(values))})",
-        *values,
-    )
-    places = await db.rows(
-        "SELECT id, kind, value, last_inbound_at FROM addresses "
-        f"WHERE value IN ({db.marks(len(values))})",
-        *values,
-    )
-    return _Known(
-        refused={(r["kind"], r["value"]) for r in refused},
-        refused_members={r["member_id"] for r in refused_members},
-        subscribed={(r["kind"], r["value"]) for r in subscribed},
-        address_ids={(r["kind"], r["value"]): r["id"] for r in places},
-        last_inbound={
-            (r["kind"], r["value"]): r["last_inbound_at"]
-            for r in places
-            if r["last_inbound_at"] is not None
-        },
-        replies=await _replies(channel, values),
-    )
+async def _carry_out(moves: Sequence[Move], now: datetime) -> None:
+    """A queued row that is postponed doesn't change its state."""
+    await advance(moves, now)
+    later = [move for move in moves if move.state == "queued"]
+    if later:
+        columns = {"id": "BIGINT", "due_at": "BIGINT", "reason": "TEXT"}
+        given, values = db.table(columns, [(m.id, m.due_at, m.reason) for m in later])
+        await db.execute(
+            "UPDATE outbox SET due_at = g.due_at, reason = g.reason "
+            f"FROM {given} AS g WHERE outbox.id = g.id AND outbox.state = 'queued'",
+            *values,
+        )
 
 
 async def _replies(
-    channel: Channel, values: Sequence[str]
+    channel: Channel, rows: Sequence[Row]
 ) -> Mapping[tuple[str, str], int]:
     """Messages sent to each address since its last one to us, where that is limited."""
     if channel.capabilities.replies_per_message is None:
         return {}
+    values = sorted({row["value"] for row in rows})
     found = await db.rows(
         "SELECT t.kind, t.value, COUNT(*) AS n FROM attempts t JOIN addresses a "
         "ON a.kind = t.kind AND a.value = t.value WHERE t.channel = ? "
@@ -144,44 +145,33 @@ async def _replies(
     return {(row["kind"], row["value"]): row["n"] for row in found}
 
 
-def _facts(core: Core, channel: Channel, row: Row, known: _Known) -> Facts:
-    address = (row["kind"], row["value"])
+def _facts(
+    channel: Channel,
+    row: Row,
+    replies: Mapping[tuple[str, str], int],
+    now: datetime,
+) -> Facts:
     kind = MessageKind(row["message_kind"])
     expires = row["expires_at"]
     return Facts(
         kind=kind,
-        now=core.clock.now(),
+        now=now,
         expires_at=None if expires is None else from_micros(expires),
-        opted_out=address in known.refused or row["member_id"] in known.refused_members,
-        subscribed=kind is not MessageKind.DAILY or address in known.subscribed,
-        refusal=refusal(channel, kind, _reach(row, known), core.clock.now()),
+        opted_out=bool(row["refused"]),
+        subscribed=bool(row["subscribed"]),
+        capped=bool(row["capped"]),
+        refusal=refusal(channel, kind, _reach(row, replies), now),
     )
 
 
-def _reach(row: Row, known: _Known) -> Reach:
-    address = (row["kind"], row["value"])
-    last = known.last_inbound.get(address)
+def _reach(row: Row, replies: Mapping[tuple[str, str], int]) -> Reach:
+    last = row["last_inbound_at"]
     return Reach(
         address=Address(AddressKind(row["kind"]), row["value"]),
         channel=row["channel"],
         last_inbound_at=None if last is None else from_micros(last),
-        replies_used=known.replies.get(address, 0),
+        replies_used=replies.get((row["kind"], row["value"]), 0),
     )
-
-
-async def _stays(core: Core, row: Row, decision: Decision) -> bool:
-    """Carry out a decision that is not "send"; whether the row stays behind."""
-    now = core.clock.now()
-    match decision:
-        case Send():
-            return False
-        case Drop(state, reason):
-            await journal.move([row["id"]], state, reason, now)
-        case Postpone(until, reason):
-            await journal.postpone([row["id"]], until, reason)
-        case Reroute(reason):
-            await _reroute(core, row, reason)
-    return True
 
 
 async def _reroute(core: Core, row: Row, reason: str) -> None:
@@ -194,10 +184,11 @@ async def _reroute(core: Core, row: Row, reason: str) -> None:
     passed = [Refusal(row["channel"], reason), *route.refusals]
     why = ", ".join(f"{one.channel}:{one.code}" for one in passed)
     if isinstance(route, NoRoute):
-        await journal.move(
-            [row["id"]], "suppressed", "no_channel", core.clock.now(), why
-        )
+        move = Move(row["id"], "suppressed", "no_channel", why)
+        await advance([move], core.clock.now())
     else:
+        # Alone from now on: its chunk belongs to the channel that can't carry it.
+        await advance([Move(row["id"], "queued")], core.clock.now())
         await db.execute(
             "UPDATE outbox SET channel = ?, kind = ?, value = ?, reason = 'rerouted', "
             "detail = ? WHERE id = ? AND state = 'queued'",
@@ -233,12 +224,6 @@ async def _move_questions(row: Row, to: Address) -> None:
         row["broadcast_id"],
         row["inquiry_id"] if callback else None,
     )
-
-
-async def _contents(rows: Sequence[Row]) -> Mapping[int, Mapping[str, str]]:
-    ids = {row["content_id"] for row in rows if row["content_id"] is not None}
-    found: list[Any] = await Content.filter(id__in=ids) if ids else []
-    return {content.id: dict(content.texts) for content in found}
 
 
 def message(
@@ -279,11 +264,9 @@ def message(
     )
 
 
-def _with_way_out(
-    core: Core, row: Row, said: OutboundMessage, known: _Known
-) -> OutboundMessage:
+def _with_way_out(core: Core, row: Row, said: OutboundMessage) -> OutboundMessage:
     """Unasked mail carries the one-click opt-out of its very address (RFC 8058)."""
-    id = known.address_ids.get((row["kind"], row["value"]))
+    id = row["address_id"]
     if id is None or said.kind not in UNASKED or said.to.kind is not AddressKind.EMAIL:
         return said
     url = core.settings.server.public_url.rstrip("/") + opt_out_path(core, id)

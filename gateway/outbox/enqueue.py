@@ -107,7 +107,7 @@ async def reaches(
         member_id,
     )
     order = list(core.settings.policy.fallback_order)
-    known.sort(key=lambda row: _rank(row, order))
+    known.sort(key=lambda row: rank(row["kind"], row["preferred_kind"], order))
     for row in known:
         address = Address(AddressKind(row["kind"]), row["value"])
         if first is not None and address == first.address:
@@ -118,10 +118,10 @@ async def reaches(
     return found
 
 
-def _rank(row: Mapping[str, Any], order: Sequence[str]) -> tuple[bool, int]:
-    kind = row["kind"]
+def rank(kind: str, preferred: str, order: Sequence[str]) -> tuple[bool, int]:
+    """Sorts kinds of addresses: the member's own preference, then the centre's."""
     position = order.index(kind) if kind in order else len(order)
-    return (kind != row["preferred_kind"], position)
+    return (kind != preferred, position)
 
 
 async def route_for(

@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from gateway import database as db
 from gateway.channels import Channel
 from gateway.contract import Address, AddressKind
 from gateway.core import Core
-from gateway.database import Row
+from gateway.database import Row, to_micros
 from gateway.errors import DeliveryError, PermanentFailure
 from gateway.inquiries import timeline
 from gateway.members import consent
 from gateway.outbox import receipts
 from gateway.outbox.journal import Settlement
-from gateway.tables import ChannelEvent, InquiryEvent
+from gateway.tables import InquiryEvent
 
 if TYPE_CHECKING:
     from gateway.outbox.sender import Answered
@@ -25,36 +26,47 @@ async def settled(
     settlements: Sequence[Settlement],
 ) -> None:
     """Runs in the transaction that settled these rows."""
-    for one, settlement in zip(answered, settlements, strict=True):
-        if isinstance(one.outcome, DeliveryError):
-            await _failed(core, channel, one.row, one.outcome, settlement)
+    failed = [
+        (settlement, one.outcome)
+        for one, settlement in zip(answered, settlements, strict=True)
+        if isinstance(one.outcome, DeliveryError)
+    ]
+    await _report(core, channel, [settlement for settlement, _ in failed])
+    for settlement, error in failed:
+        await _failed(core, settlement, error)
     known = [s for s in settlements if s.provider_ids or s.state == "unknown"]
     if known:
         await receipts.apply_early(core, channel.name, known)
 
 
-async def _failed(
-    core: Core,
-    channel: Channel,
-    row: Row,
-    error: DeliveryError,
-    settlement: Settlement,
-) -> None:
-    now = core.clock.now()
-    await ChannelEvent.create(
-        channel=channel.name,
-        key=f"send:{row['id']}:{settlement.number}",
-        code=settlement.code,
-        detail=settlement.detail,
-        at=now,
+async def _report(core: Core, channel: Channel, failed: Sequence[Settlement]) -> None:
+    """What the channel's page shows as its last errors."""
+    if not failed:
+        return
+    columns = {"key": "TEXT", "code": "TEXT", "detail": "TEXT"}
+    given, values = db.table(
+        columns,
+        [(f"send:{s.outbound_id}:{s.number}", s.code, s.detail) for s in failed],
     )
+    await db.execute(
+        "INSERT INTO channel_events (channel, key, code, detail, at) SELECT "
+        f"CAST(? AS TEXT), g.key, g.code, g.detail, CAST(? AS BIGINT) FROM {given} "
+        "AS g WHERE 1 = 1 ON CONFLICT (channel, key) DO NOTHING",
+        channel.name,
+        to_micros(core.clock.now()),
+        *values,
+    )
+
+
+async def _failed(core: Core, settlement: Settlement, error: DeliveryError) -> None:
+    row = settlement.row
     if isinstance(error, PermanentFailure) and error.opted_out:
         address = Address(AddressKind(row["kind"]), row["value"])
         await consent.opt_out(core, address, how="provider", evidence=settlement.code)
     if row["inquiry_id"] is not None and settlement.state != "queued":
         await InquiryEvent.create(
             inquiry_id=row["inquiry_id"],
-            at=now,
+            at=core.clock.now(),
             kind="undelivered",
             outbound_id=row["id"],
             data={"state": settlement.state, "code": settlement.code},

@@ -22,6 +22,7 @@ class Facts:
     expires_at: datetime | None
     opted_out: bool
     subscribed: bool  # true for kinds that need no subscription
+    capped: bool  # as many unasked messages came as the centre allows in a day
     refusal: str | None  # why the row's channel can't carry it now
 
 
@@ -55,7 +56,7 @@ Decision = Send | Drop | Postpone | Reroute
 
 
 def decide(facts: Facts, quiet: QuietHours, timezone: ZoneInfo) -> Decision:
-    """Expiry, then consent, then quiet hours, then the channel's own limits."""
+    """Expiry, then consent and the daily cap, quiet hours, the channel's own limits."""
     if facts.expires_at is not None and facts.now >= facts.expires_at:
         return Drop("expired", "expired")
     if facts.kind in UNASKED:
@@ -63,6 +64,8 @@ def decide(facts: Facts, quiet: QuietHours, timezone: ZoneInfo) -> Decision:
             return Drop("suppressed", "opted_out")
         if not facts.subscribed:
             return Drop("suppressed", "unsubscribed")
+        if facts.capped:
+            return Drop("suppressed", "frequency_cap")
         if quiet.is_quiet(facts.now, timezone):
             until = quiet.next_allowed(facts.now, timezone)
             return Postpone(until, "quiet_hours")

@@ -1,27 +1,50 @@
 """The statements of the flow: take what is due, journal, settle, recover.
 
-A row goes to `sending` in the same transaction that appends its attempt, just before
-its bytes leave. What is still `sending` when its process is gone is `unknown`.
+A row that waits alone goes to `sending` with its attempt appended, just before its
+bytes leave. Recipients in a chunk stay `planned`: their intent is the chunk's mark
+`journalled_to`, one write for a whole window. What either says of a process that is
+gone is `unknown`.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from gateway import database as db
+from gateway.core import Core
 from gateway.database import Row, to_micros
+from gateway.outbox import moves
+from gateway.outbox.moves import Move
 
 DEAD_AFTER = timedelta(seconds=30)  # a process that has not been seen so long
+PRIORITIES = (0, 5, 10, 20)  # see enqueue.PRIORITY; one range of the index each
+_ATTEMPT = {
+    "outbound_id": "BIGINT",
+    "number": "BIGINT",
+    "kind": "TEXT",
+    "value": "TEXT",
+    "journalled_at": "BIGINT",
+    "outcome": "TEXT",
+    "code": "TEXT",
+    "detail": "TEXT",
+    "provider_ids": "TEXT",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
-    """What became of one attempt, and where its message goes from there."""
+    """What became of one attempt, and where its message goes from there.
 
-    outbound_id: int
+    `row` is the row that was sent, `journalled_at` its instant in microseconds, and
+    `chunk_id` its chunk, 0 for one that was sent alone.
+    """
+
+    row: Row
     number: int
+    journalled_at: int
+    chunk_id: int
     outcome: str  # accepted, permanent, transient, unknown
     state: str  # the message's next state
     code: str = ""
@@ -30,149 +53,365 @@ class Settlement:
     due_at: datetime | None = None
     throttled: bool = False  # refused for the rate: costs no attempt
 
+    @property
+    def outbound_id(self) -> int:
+        return int(self.row["id"])
 
-async def due(channel: str, now: datetime, limit: int) -> list[Row]:
-    """Rows of one channel that may be looked at now, most urgent first, locked."""
-    found = await db.rows(
-        "SELECT o.* FROM outbox o WHERE o.channel = ? AND o.state = 'queued' "
-        "AND o.due_at <= ? AND NOT EXISTS "
-        "(SELECT 1 FROM holds h WHERE h.broadcast_id = o.broadcast_id) "
-        f"ORDER BY o.priority, o.id LIMIT {int(limit)}{db.for_update()}",
-        channel,
-        to_micros(now),
+
+async def _gated(core: Core) -> tuple[str, list[Any]]:
+    """Columns of a row and what the gate has to know of it, with their values."""
+    capped, values = await _capped(core)
+    columns = (
+        "o.id, o.message_kind, o.priority, o.broadcast_id, o.inquiry_id, o.member_id, "
+        "o.channel, o.kind, o.value, o.text, o.content_id, o.variables, o.extras, "
+        "o.state, o.expires_at, o.attempts, o.throttled, a.id AS address_id, "
+        "a.last_inbound_at, "
+        "(EXISTS (SELECT 1 FROM opt_outs x WHERE x.kind = o.kind "
+        "AND x.value = o.value AND x.ended_at IS NULL) OR EXISTS (SELECT 1 "
+        "FROM opt_outs x WHERE x.member_id = o.member_id AND x.ended_at IS NULL)) "
+        "AS refused, (o.message_kind <> 'daily' OR EXISTS (SELECT 1 "
+        "FROM subscriptions s WHERE s.topic = 'daily' AND s.kind = o.kind "
+        f"AND s.value = o.value AND s.ended_at IS NULL)) AS subscribed, {capped} "
+        "AS capped"
     )
+    return columns, values
+
+
+async def _capped(core: Core) -> tuple[str, list[Any]]:
+    """Whether a person got as many other broadcasts in a day as the centre allows.
+
+    Nobody did where there were no more than that: mostly nothing is looked up. Else
+    by the index that keeps a person from being in one broadcast twice.
+    """
+    cap = core.settings.policy.broadcasts_per_day
+    since = to_micros(core.clock.now() - timedelta(days=1))
+    recent = await db.rows(
+        "SELECT DISTINCT broadcast_id AS id FROM chunks WHERE journalled_at >= ?", since
+    )
+    if not cap or len(recent) < cap:
+        return "(1 = 0)", []
+    ids = [row["id"] for row in recent]
+    counted = (
+        "(o.message_kind IN ('notice', 'daily') AND (SELECT COUNT(*) FROM outbox p "
+        f"WHERE p.broadcast_id IN ({db.marks(len(ids))}) AND p.value = o.value "
+        "AND p.kind = o.kind AND p.broadcast_id <> o.broadcast_id AND p.state IN "
+        "('sending', 'accepted', 'delivered', 'read', 'unknown') "
+        "AND p.changed_at >= ?) >= ?)"
+    )
+    return counted, [*ids, since, cap]
+
+
+_ADDRESS = "LEFT JOIN addresses a ON a.kind = o.kind AND a.value = o.value "
+
+
+def _opened(found: list[Row]) -> list[Row]:
     for row in found:
         row["variables"] = json.loads(row["variables"])
-        row["extras"] = json.loads(row["extras"])
+        row["extras"] = {} if row["extras"] == "{}" else json.loads(row["extras"])
     return found
 
 
-async def next_due(channel: str) -> int | None:
-    """The earliest instant (microseconds) at which a row of this channel is due."""
+async def due(core: Core, channel: str, limit: int) -> list[Row]:
+    """Rows that wait alone and may be looked at now, most urgent first, locked.
+
+    Of one person's messages outside broadcasts a later one waits for the earlier.
+    """
+    now = to_micros(core.clock.now())
+    one = (
+        "SELECT * FROM (SELECT q.id, q.priority, q.due_at FROM outbox q "
+        "WHERE q.channel = ? AND q.priority = ? AND q.state = 'queued' "
+        "AND q.due_at <= ? AND NOT EXISTS (SELECT 1 FROM holds h "
+        "WHERE h.broadcast_id = q.broadcast_id) AND NOT EXISTS (SELECT 1 "
+        "FROM outbox e WHERE e.kind = q.kind AND e.value = q.value "
+        "AND e.state IN ('queued', 'sending') AND e.broadcast_id IS NULL "
+        "AND q.broadcast_id IS NULL AND e.channel = q.channel "
+        "AND e.priority <= q.priority AND e.id < q.id) "
+        f"ORDER BY q.due_at, q.id LIMIT {int(limit)}) p{{}}"
+    )
+    parts = " UNION ALL ".join(one.format(number) for number in PRIORITIES)
+    chosen = f"SELECT id FROM ({parts}) every ORDER BY priority, due_at, id LIMIT ?"
+    values: list[Any] = []
+    for priority in PRIORITIES:
+        values += [channel, priority, now]
+    ids = [row["id"] for row in await db.rows(chosen, *values, limit)]
+    if not ids:
+        return []
+    columns, facts = await _gated(core)
+    lock = " FOR UPDATE OF o SKIP LOCKED" if db.is_postgres() else ""
     found = await db.rows(
-        "SELECT MIN(o.due_at) AS due FROM outbox o WHERE o.channel = ? "
-        "AND o.state = 'queued' AND NOT EXISTS "
-        "(SELECT 1 FROM holds h WHERE h.broadcast_id = o.broadcast_id)",
-        channel,
+        f"SELECT {columns}, o.due_at FROM outbox o {_ADDRESS}"
+        f"WHERE o.state = 'queued' AND o.id IN ({db.marks(len(ids))}) "
+        f"ORDER BY o.priority, o.due_at, o.id{lock}",
+        *facts,
+        *ids,
+    )
+    return _opened(found)
+
+
+async def next_due(channel: str) -> int | None:
+    """The earliest instant (microseconds) at which something of a channel is due."""
+    earliest = " UNION ALL ".join(
+        f"SELECT MIN(o.due_at) AS due FROM outbox o WHERE o.channel = ? "
+        f"AND o.priority = {priority} AND o.state = 'queued' AND NOT EXISTS "
+        "(SELECT 1 FROM holds h WHERE h.broadcast_id = o.broadcast_id)"
+        for priority in PRIORITIES
+    )
+    found = await db.rows(
+        f"SELECT MIN(due) AS due FROM ({earliest} UNION ALL "
+        "SELECT MIN(c.due_at) AS due FROM chunks c WHERE c.channel = ? "
+        "AND (c.state = 'ready' OR (c.state = 'leased' "
+        "AND c.journalled_to < c.last_id)) AND NOT EXISTS "
+        "(SELECT 1 FROM holds h WHERE h.broadcast_id = c.broadcast_id)) x",
+        *([channel] * (len(PRIORITIES) + 1)),
     )
     value = found[0]["due"]
     return None if value is None else int(value)
 
 
 async def queued(channel: str) -> int:
-    """How many rows of this channel wait, due or not."""
+    """How many messages of this channel wait, due or not."""
     found = await db.rows(
-        "SELECT COUNT(*) AS n FROM outbox WHERE channel = ? AND state = 'queued'",
+        "SELECT (SELECT COUNT(*) FROM outbox WHERE channel = ? AND state = 'queued') "
+        "+ COALESCE((SELECT SUM(CASE WHEN journalled_to < first_id THEN people "
+        "ELSE last_id - journalled_to END) FROM chunks WHERE channel = ? "
+        "AND state IN ('held', 'ready', 'leased')), 0) AS n",
+        channel,
         channel,
     )
     return int(found[0]["n"])
 
 
 async def journal(rows: Sequence[Row], node_id: int, now: datetime) -> None:
-    """Write the intent of each row; its `attempts` is counted up in the row too."""
+    """Write the intent of rows that go out alone: `sending`, attempt appended."""
+    if not rows:
+        return
     at = to_micros(now)
-    for row in rows:
-        row["attempts"] += 1
-    await db.execute_many(
+    given, values = db.table(
+        {"id": "BIGINT", "number": "BIGINT"},
+        [(row["id"], row["attempts"] + 1) for row in rows],
+    )
+    await db.execute(
         "INSERT INTO attempts (outbound_id, number, channel, kind, value, node_id, "
         "journalled_at, outcome, code, detail, provider_ids) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, '', '', '', '[]')",
-        [
-            (
-                row["id"],
-                row["attempts"],
-                row["channel"],
-                row["kind"],
-                row["value"],
-                node_id,
-                at,
-            )
-            for row in rows
-        ],
+        "SELECT o.id, g.number, o.channel, o.kind, o.value, CAST(? AS BIGINT), "
+        f"CAST(? AS BIGINT), '', '', '', '[]' FROM {given} AS g "
+        "JOIN outbox o ON o.id = g.id",
+        node_id,
+        at,
+        *values,
     )
-    await db.execute_many(
-        "UPDATE outbox SET state = 'sending', attempts = ?, node_id = ?, "
-        "channel = ?, kind = ?, value = ?, changed_at = ? WHERE id = ?",
-        [
-            (
-                row["attempts"],
-                node_id,
-                row["channel"],
-                row["kind"],
-                row["value"],
-                at,
-                row["id"],
-            )
-            for row in rows
-        ],
+    await db.execute(
+        "UPDATE outbox SET state = 'sending', attempts = g.number, node_id = ?, "
+        f"changed_at = ? FROM {given} AS g WHERE outbox.id = g.id",
+        node_id,
+        at,
+        *values,
     )
+    of_broadcasts = [r["broadcast_id"] for r in rows if r["broadcast_id"] is not None]
+    deltas: dict[tuple[int, str], int] = {}
+    for id in set(of_broadcasts):
+        deltas[id, "queued"] = -of_broadcasts.count(id)
+        deltas[id, "sending"] = of_broadcasts.count(id)
+    await moves.tally(deltas, now)
 
 
-async def settle(done: Sequence[Settlement], now: datetime) -> None:
-    """Append outcomes, move messages forward. A late answer also ends `unknown`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """The next recipients of a leased chunk, and whether they are its last."""
+
+    chunk_id: int
+    rows: Sequence[Row]
+    is_last: bool
+
+
+async def lease_chunk(
+    channel: str, node_id: int, epoch: int, now: datetime
+) -> Row | None:
+    """The chunk to go on with: ours, else the most urgent one that is ready."""
     at = to_micros(now)
-    await db.execute_many(
-        "UPDATE attempts SET outcome = ?, code = ?, detail = ?, provider_ids = ?, "
-        "answered_at = ? WHERE outbound_id = ? AND number = ?",
-        [
-            (
-                one.outcome,
-                one.code[:64],
-                one.detail,
-                json.dumps(one.provider_ids),
-                at,
-                one.outbound_id,
-                one.number,
-            )
-            for one in done
-        ],
+    held = "NOT EXISTS (SELECT 1 FROM holds h WHERE h.broadcast_id = c.broadcast_id)"
+    found = await db.rows(
+        "SELECT c.* FROM chunks c WHERE c.channel = ? AND c.state = 'leased' "
+        "AND c.node_id = ? AND c.epoch = ? AND c.journalled_to < c.last_id "
+        f"AND c.due_at <= ? AND {held} ORDER BY c.priority, c.id LIMIT 1",
+        channel,
+        node_id,
+        epoch,
+        at,
     )
-    await db.execute_many(
-        "UPDATE outbox SET state = ?, reason = ?, detail = ?, provider_id = ?, "
-        "due_at = COALESCE(?, due_at), throttled = throttled + ?, changed_at = ? "
-        "WHERE id = ? AND attempts = ? AND state IN ('sending', 'unknown')",
-        [
-            (
-                one.state,
-                one.code[:64],
-                one.detail,
-                (one.provider_ids[0] if one.provider_ids else "")[:254],
-                None if one.due_at is None else to_micros(one.due_at),
-                int(one.throttled),
-                at,
-                one.outbound_id,
-                one.number,
-            )
-            for one in done
-        ],
+    if found:
+        return found[0]
+    lock = " FOR UPDATE SKIP LOCKED" if db.is_postgres() else ""
+    ready = await db.rows(
+        "SELECT c.* FROM chunks c WHERE c.channel = ? AND c.state = 'ready' "
+        f"AND c.due_at <= ? AND {held} ORDER BY c.priority, c.id LIMIT 1{lock}",
+        channel,
+        at,
     )
+    if not ready:
+        return None
+    await db.execute(
+        "UPDATE chunks SET state = 'leased', node_id = ?, epoch = ? WHERE id = ?",
+        node_id,
+        epoch,
+        ready[0]["id"],
+    )
+    return ready[0]
 
 
-async def move(
-    ids: Sequence[int], state: str, reason: str, now: datetime, detail: str = ""
-) -> int:
-    """Move queued rows to an end state; rows that have left meanwhile stay."""
-    if not ids:
-        return 0
-    return await db.execute(
-        "UPDATE outbox SET state = ?, reason = ?, detail = ?, changed_at = ? "
-        f"WHERE state = 'queued' AND id IN ({db.marks(len(ids))})",
-        state,
-        reason,
-        detail,
+async def window(core: Core, chunk: Row, room: int) -> Window:
+    """The next `room` recipients of a chunk that are still planned."""
+    columns, facts = await _gated(core)
+    lock = " FOR UPDATE OF o" if db.is_postgres() else ""
+    found = await db.rows(
+        f"SELECT {columns} FROM outbox o {_ADDRESS}"
+        "WHERE o.id > ? AND o.id <= ? AND o.broadcast_id = ? AND o.channel = ? "
+        f"AND o.state = 'planned' ORDER BY o.id LIMIT {int(room)}{lock}",
+        *facts,
+        chunk["journalled_to"],
+        chunk["last_id"],
+        chunk["broadcast_id"],
+        chunk["channel"],
+    )
+    return Window(chunk_id=chunk["id"], rows=_opened(found), is_last=len(found) < room)
+
+
+async def mark(chunk: Row, seen: Window, now: datetime) -> bool:
+    """Move the chunk's mark behind the window; whether the chunk is journalled."""
+    last = chunk["last_id"]
+    to = last if seen.is_last else seen.rows[-1]["id"]
+    await db.execute(
+        "UPDATE chunks SET journalled_to = ?, journalled_at = ? WHERE id = ?",
+        to,
         to_micros(now),
-        *ids,
+        chunk["id"],
+    )
+    return bool(to >= last)
+
+
+async def postpone_chunks(channel: str, broadcast_id: int, until: datetime) -> None:
+    """Quiet hours hold for all recipients of a broadcast alike."""
+    await db.execute(
+        "UPDATE chunks SET due_at = ? WHERE channel = ? AND broadcast_id = ? "
+        "AND state IN ('ready', 'leased') AND journalled_to < last_id AND due_at < ?",
+        to_micros(until),
+        channel,
+        broadcast_id,
+        to_micros(until),
     )
 
 
-async def postpone(ids: Sequence[int], until: datetime, reason: str) -> None:
-    if ids:
+async def close_chunks(ids: Iterable[int]) -> None:
+    """Every recipient of these was journalled and is settled."""
+    chosen = sorted(ids)
+    if chosen:
         await db.execute(
-            "UPDATE outbox SET due_at = ?, reason = ? "
-            f"WHERE state = 'queued' AND id IN ({db.marks(len(ids))})",
-            to_micros(until),
-            reason,
-            *ids,
+            "UPDATE chunks SET state = 'done' WHERE state = 'leased' "
+            f"AND journalled_to >= last_id AND id IN ({db.marks(len(chosen))})",
+            *chosen,
+        )
+
+
+async def settle(
+    done: Sequence[Settlement], channel: str, node_id: int, now: datetime
+) -> list[moves.Moved]:
+    """Append outcomes, move messages forward. A late answer also ends `unknown`."""
+    alone = [one for one in done if not one.chunk_id]
+    await _append(
+        [one for one in done if one.chunk_id], channel, node_id, to_micros(now)
+    )
+    await _complete(alone, to_micros(now))
+    await _keep_parts(done, channel)
+    return await moves.advance([_move(one) for one in done], now)
+
+
+def _move(one: Settlement) -> Move:
+    return Move(
+        one.outbound_id,
+        one.state,
+        one.code[:64],
+        one.detail,
+        one.provider_ids[0] if one.provider_ids else "",
+        one.number,
+        0 if one.due_at is None else to_micros(one.due_at),
+        int(one.throttled),
+    )
+
+
+async def _append(
+    done: Sequence[Settlement], channel: str, node_id: int, at: int
+) -> None:
+    """The attempts of recipients in chunks are written with their outcome.
+
+    Once: a late answer finds the attempt there, and completes it.
+    """
+    if not done:
+        return
+    given, values = db.table(_ATTEMPT, [_attempt(one) for one in done])
+    await db.execute(
+        "INSERT INTO attempts (outbound_id, number, channel, kind, value, node_id, "
+        "journalled_at, outcome, code, detail, provider_ids, answered_at) "
+        "SELECT g.outbound_id, g.number, CAST(? AS TEXT), g.kind, g.value, "
+        "CAST(? AS BIGINT), g.journalled_at, g.outcome, g.code, g.detail, "
+        f"g.provider_ids, CAST(? AS BIGINT) FROM {given} AS g",
+        channel,
+        node_id,
+        at,
+        *values,
+    )
+
+
+def _attempt(one: Settlement) -> tuple[Any, ...]:
+    ids = one.provider_ids
+    return (
+        one.row["id"],
+        one.number,
+        one.row["kind"],
+        one.row["value"],
+        one.journalled_at,
+        one.outcome,
+        one.code[:64],
+        one.detail,
+        json.dumps(ids) if ids else "[]",
+    )
+
+
+async def _complete(done: Sequence[Settlement], at: int) -> None:
+    """The attempts of rows that were sent alone were written before they left."""
+    if not done:
+        return
+    given, values = db.table(_ATTEMPT, [_attempt(one) for one in done])
+    await db.execute(
+        "UPDATE attempts SET outcome = g.outcome, code = g.code, detail = g.detail, "
+        f"provider_ids = g.provider_ids, answered_at = ? FROM {given} AS g "
+        "WHERE attempts.outbound_id = g.outbound_id AND attempts.number = g.number",
+        at,
+        *values,
+    )
+
+
+async def _keep_parts(done: Sequence[Settlement], channel: str) -> None:
+    """Each part of a long message has an id of its own at its provider."""
+    parts = [
+        (id, one.outbound_id, number, len(one.provider_ids))
+        for one in done
+        if len(one.provider_ids) > 1
+        for number, id in enumerate(one.provider_ids, start=1)
+    ]
+    if parts:
+        columns = {
+            "provider_id": "TEXT",
+            "outbound_id": "BIGINT",
+            "number": "BIGINT",
+            "of_all": "BIGINT",
+        }
+        given, values = db.table(columns, parts)
+        await db.execute(
+            "INSERT INTO parts (channel, provider_id, outbound_id, number, of_all, "
+            "state, code) SELECT CAST(? AS TEXT), g.provider_id, g.outbound_id, "
+            f"g.number, g.of_all, 'accepted', '' FROM {given} AS g",
+            channel,
+            *values,
         )
 
 
@@ -183,32 +422,118 @@ async def recover(now: datetime, alone: bool) -> int:
     """
     dead = "" if alone else "AND (stopped_at IS NOT NULL OR seen_at < ?)"
     values: list[Any] = [] if alone else [to_micros(now - DEAD_AFTER)]
-    return await db.execute(
-        "UPDATE outbox SET state = 'unknown', reason = 'process_ended', "
-        "changed_at = ? WHERE state = 'sending' AND node_id IN "
-        f"(SELECT id FROM nodes WHERE 1 = 1 {dead})",
-        to_micros(now),
-        *values,
+    nodes = f"node_id IN (SELECT id FROM nodes WHERE 1 = 1 {dead})"
+    found = await moves.advance_where(
+        f"state = 'sending' AND {nodes}", values, "unknown", "process_ended", now
     )
+    for chunk in await _leased(nodes, values):
+        found += await _unknown(chunk, "process_ended", now)
+        await _give_back(chunk)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who may write to a channel's account now: a process, under an epoch."""
+
+    node_id: int
+    epoch: int
+    is_alone: bool  # by its lease nobody else may write there
 
 
 async def disown(
-    channel: str, node_id: int, flying: Sequence[int], now: datetime
+    channel: str,
+    owner: Owner,
+    flying: Sequence[int],
+    chunks: Collection[int],
+    now: datetime,
 ) -> int:
-    """Make `unknown` what this process journalled, but neither sends nor settles."""
-    return await db.execute(
-        "UPDATE outbox SET state = 'unknown', reason = 'not_settled', changed_at = ? "
-        "WHERE channel = ? AND node_id = ? AND state = 'sending' "
+    """Make `unknown` what was journalled on a channel that `owner` now has, and that
+    it neither sends nor settles: by an owner before it, or by a lost commit.
+
+    `flying` are its messages on their way, `chunks` those with any of them.
+    """
+    theirs = "channel = ?" if owner.is_alone else "channel = ? AND node_id = ?"
+    values = [channel] if owner.is_alone else [channel, owner.node_id]
+    found = await moves.advance_where(
+        f"{theirs} AND state = 'sending' "
         f"AND id NOT IN ({db.marks(len(flying)) or '0'})",
-        to_micros(now),
-        channel,
-        node_id,
-        *flying,
+        [*values, *flying],
+        "unknown",
+        "not_settled",
+        now,
+    )
+    for chunk in await _leased(theirs, values):
+        found += await _unknown(chunk, "not_settled", now, flying)
+        if chunk["id"] in chunks:
+            await db.execute(
+                "UPDATE chunks SET node_id = ?, epoch = ? WHERE id = ?",
+                owner.node_id,
+                owner.epoch,
+                chunk["id"],
+            )
+        else:
+            await _give_back(chunk)
+    return found
+
+
+async def _leased(condition: str, values: Sequence[Any]) -> list[Row]:
+    lock = " FOR UPDATE SKIP LOCKED" if db.is_postgres() else ""
+    return await db.rows(
+        f"SELECT * FROM chunks WHERE state = 'leased' AND {condition}{lock}", *values
     )
 
 
+async def _give_back(chunk: Row) -> None:
+    """Ready for somebody else from its mark on."""
+    await db.execute(
+        "UPDATE chunks SET state = CASE WHEN journalled_to >= last_id THEN 'done' "
+        "ELSE 'ready' END, node_id = NULL WHERE id = ?",
+        chunk["id"],
+    )
+
+
+async def _unknown(
+    chunk: Row, reason: str, now: datetime, flying: Sequence[int] = ()
+) -> int:
+    """Name every recipient of whom nobody knows, with the attempt it was."""
+    held = frozenset(flying)
+    rows = await db.rows(
+        "SELECT id, kind, value FROM outbox WHERE id BETWEEN ? AND ? "
+        "AND broadcast_id = ? AND channel = ? AND state = 'planned'",
+        chunk["first_id"],
+        chunk["journalled_to"],
+        chunk["broadcast_id"],
+        chunk["channel"],
+    )
+    done = [
+        Settlement(
+            row=row,
+            number=1,
+            journalled_at=chunk["journalled_at"],
+            chunk_id=chunk["id"],
+            outcome="",
+            state="unknown",
+            code=reason,
+        )
+        for row in rows
+        if row["id"] not in held
+    ]
+    return len(await settle(done, chunk["channel"], chunk["node_id"], now))
+
+
+async def move(
+    ids: Sequence[int], state: str, reason: str, now: datetime, detail: str = ""
+) -> int:
+    """Move queued rows to an end state; rows that have left meanwhile stay."""
+    current = await moves.locked(ids)
+    waiting = [id for id, row in current.items() if row["state"] == "queued"]
+    found = [Move(id, state, reason, detail) for id in waiting]
+    return len(await moves.advance(found, now))
+
+
 async def counts(broadcast_id: int) -> Mapping[str, int]:
-    """Rows of a broadcast by state."""
+    """Rows of a broadcast by state, counted one by one: what tallies must agree with."""
     found = await db.rows(
         "SELECT state, COUNT(*) AS n FROM outbox WHERE broadcast_id = ? GROUP BY state",
         broadcast_id,

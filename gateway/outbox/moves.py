@@ -18,6 +18,8 @@ SLOT_SECONDS = 10
 QUIET = timedelta(minutes=2)  # after it no transaction adds to a slot any more
 _MOST = 2000  # rows of one statement
 _UNSETTLED = frozenset({"planned", "sending", "unknown"})
+# Why it came on another channel stays of interest when nothing went wrong after it.
+_KEPT = "g.reason = '' AND outbox.reason = 'rerouted'"
 _COLUMNS = {
     "id": "BIGINT",
     "state": "TEXT",
@@ -77,7 +79,9 @@ async def _advance(moves: Sequence[Move], now: datetime) -> list[Moved]:
         return []
     given, values = db.table(_COLUMNS, legal)
     await db.execute(
-        "UPDATE outbox SET state = g.state, reason = g.reason, detail = g.detail, "
+        f"UPDATE outbox SET state = g.state, reason = CASE WHEN {_KEPT} "
+        f"THEN outbox.reason ELSE g.reason END, detail = CASE WHEN {_KEPT} "
+        "THEN outbox.detail ELSE g.detail END, "
         "provider_id = CASE WHEN g.provider_id = '' THEN outbox.provider_id "
         "ELSE g.provider_id END, attempts = CASE WHEN g.attempts = 0 "
         "THEN outbox.attempts ELSE g.attempts END, due_at = CASE WHEN g.due_at = 0 "

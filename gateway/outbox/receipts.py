@@ -1,21 +1,42 @@
-"""Delivery receipts move messages forward by rank; early ones wait for theirs."""
+"""Delivery receipts move messages forward by rank; early ones wait for theirs.
+
+A batch of receipts is matched in the transaction that stores it, in a handful of
+statements. A long message has a receipt for each of its parts: they are joined here.
+"""
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from gateway import database as db
-from gateway.contract import Address, AddressKind
+from gateway.contract import Address, AddressKind, DeliveryReceipt
 from gateway.core import Core
 from gateway.database import Row, to_micros
 from gateway.members import consent
+from gateway.outbox.moves import Move, Moved, advance, locked
 from gateway.status import RANK, OutboundState, can_move
+from gateway.text import clean
 
 MATCHED_WITHIN = timedelta(days=7)  # providers use their ids again (C-8)
 WAITS = timedelta(hours=72)  # for the message it belongs to (C-1)
 BATCH = 500  # receipts of one transaction
 _OWN_ID = re.compile("[0-9]{1,18}")  # what fits a key of ours
+_UNANSWERED = frozenset({"planned", "queued", "sending"})
+_NEW = {
+    "key": "TEXT",
+    "provider_id": "TEXT",
+    "reference": "TEXT",
+    "state": "TEXT",
+    "code": "TEXT",
+    "opted_out": "BOOLEAN",
+    "at": "BIGINT",
+    "payload": "BYTEA",
+    "outbound_id": "BIGINT",
+    "effect": "TEXT",
+}
 
 
 class Sent(Protocol):
@@ -25,6 +46,100 @@ class Sent(Protocol):
     def outbound_id(self) -> int: ...
     @property
     def provider_ids(self) -> tuple[str, ...]: ...
+
+
+class Told(NamedTuple):
+    """What a receipt says. `id` is its row, 0 where it has none yet."""
+
+    id: int
+    provider_id: str
+    reference: str
+    state: str
+    code: str
+    opted_out: bool
+
+
+class Verdict(NamedTuple):
+    """The message of a receipt and what the receipt did; 0 and "": it waits."""
+
+    outbound_id: int
+    effect: str  # applied, repeated, late, conflict, part, unknown_word
+
+
+_WAITING = Verdict(0, "")
+
+
+async def store(
+    core: Core, channel: str, receipts: Sequence[DeliveryReceipt]
+) -> list[Moved]:
+    """Keep new receipts and apply them; the messages that moved. Inside a transaction.
+
+    A receipt whose key is known changes nothing.
+    """
+    told = [
+        Told(
+            0,
+            clean(one.provider_id)[:254],
+            clean(one.reference)[:64],
+            one.state,
+            clean(one.code)[:64],
+            one.opted_out,
+        )
+        for one in receipts
+    ]
+    verdicts, moved = await _apply(core, channel, told)
+    rows = [
+        (
+            receipt.key,
+            said.provider_id,
+            said.reference,
+            said.state,
+            said.code,
+            said.opted_out,
+            None if receipt.at is None else to_micros(receipt.at),
+            receipt.raw,
+            verdict.outbound_id or None,
+            verdict.effect,
+        )
+        for receipt, said, verdict in zip(receipts, told, verdicts, strict=True)
+    ]
+    if rows:
+        given, values = db.table(_NEW, rows)
+        columns = ", ".join(_NEW)
+        await db.execute(
+            f"INSERT INTO receipts (channel, received_at, {columns}) SELECT "
+            f"CAST(? AS TEXT), CAST(? AS BIGINT), {columns} FROM {given} AS g "
+            "WHERE 1 = 1 ON CONFLICT (channel, key) DO NOTHING",
+            channel,
+            to_micros(core.clock.now()),
+            *values,
+        )
+    return moved
+
+
+async def apply_early(core: Core, channel: str, sent: Sequence[Sent]) -> list[int]:
+    """Match receipts that came before the answer to their message."""
+    theirs = [(id,) for message in sent for id in message.provider_ids]
+    early: list[Row] = []
+    if theirs:
+        given, values = db.table({"provider_id": "TEXT"}, theirs)
+        early += await db.rows(
+            f"SELECT r.* FROM {given} AS g CROSS JOIN receipts r WHERE r.channel = ? "
+            "AND r.effect = '' AND r.provider_id = g.provider_id ORDER BY r.id",
+            *values,
+            channel,
+        )
+    given, values = db.table(
+        {"reference": "TEXT"}, [(str(one.outbound_id),) for one in sent]
+    )
+    early += await db.rows(
+        f"SELECT r.* FROM {given} AS g CROSS JOIN receipts r WHERE r.channel = ? "
+        "AND r.effect = '' AND r.reference <> '' AND r.reference = g.reference "
+        "ORDER BY r.id",
+        *values,
+        channel,
+    )
+    return await _apply_stored(core, channel, early)
 
 
 async def apply_new(core: Core, channel: str, after: int) -> tuple[list[int], int]:
@@ -39,99 +154,183 @@ async def apply_new(core: Core, channel: str, after: int) -> tuple[list[int], in
         after,
     )
     last = new[-1]["id"] if new else after
-    return await _apply_all(core, channel, new), last
-
-
-async def apply_early(core: Core, channel: str, sent: Sequence[Sent]) -> list[int]:
-    """Match receipts that came before the answer to their message."""
-    ids = [one.outbound_id for one in sent]
-    theirs = [one for message in sent for one in message.provider_ids]
-    early = await db.rows(
-        "SELECT * FROM receipts WHERE channel = ? AND effect = '' AND "
-        f"(reference IN ({db.marks(len(ids)) or 'NULL'}) "
-        f"OR provider_id IN ({db.marks(len(theirs)) or 'NULL'})) ORDER BY id",
-        channel,
-        *map(str, ids),
-        *theirs,
-    )
-    return await _apply_all(core, channel, early)
+    return await _apply_stored(core, channel, new), last
 
 
 async def apply_waiting(core: Core, channel: str) -> list[int]:
     """Match all that still wait, of the last days: after a crash, and now and then."""
-    oldest = to_micros(core.clock.now() - WAITS)
-    waiting = await db.rows(
-        "SELECT * FROM receipts WHERE channel = ? AND effect = '' "
-        "AND received_at >= ? ORDER BY id",
-        channel,
-        oldest,
-    )
-    return await _apply_all(core, channel, waiting)
-
-
-async def _apply_all(core: Core, channel: str, waiting: Sequence[Row]) -> list[int]:
-    """Ids of the messages that moved."""
-    moved = []
-    for receipt in waiting:
-        message = await _message_of(core, channel, receipt)
-        if message is not None and await _apply(core, receipt, message):
-            moved.append(message["id"])
-    return moved
-
-
-async def _message_of(core: Core, channel: str, receipt: Row) -> Row | None:
-    """By our reference, else by the provider's id; only of this account (C-5)."""
-    oldest = to_micros(core.clock.now() - MATCHED_WITHIN)
-    if _OWN_ID.fullmatch(receipt["reference"]):
-        found = await db.rows(
-            "SELECT * FROM outbox WHERE id = ? AND channel = ?",
-            int(receipt["reference"]),
+    moved: list[int] = []
+    last = 0
+    while True:
+        waiting = await db.rows(
+            "SELECT * FROM receipts WHERE channel = ? AND effect = '' "
+            f"AND received_at >= ? AND id > ? ORDER BY id LIMIT {BATCH}",
             channel,
+            to_micros(core.clock.now() - WAITS),
+            last,
         )
-        if found:
-            return found[0]
-    if not receipt["provider_id"]:
-        return None
-    found = await db.rows(
-        "SELECT * FROM outbox WHERE channel = ? AND provider_id = ? "
-        "AND changed_at >= ? ORDER BY id DESC LIMIT 1",
-        channel,
-        receipt["provider_id"],
-        oldest,
-    )
-    return found[0] if found else None
+        if not waiting:
+            return moved
+        moved += await _apply_stored(core, channel, waiting)
+        last = waiting[-1]["id"]
 
 
-async def _apply(core: Core, receipt: Row, message: Row) -> bool:
-    before = OutboundState(message["state"])
-    if message["state"] in ("queued", "sending"):
-        return False  # first its own answer; then this receipt again
-    effect = "unknown_word"
-    after: OutboundState = before
-    if receipt["state"] != "unknown":
-        after = OutboundState(receipt["state"])
-        effect = _effect(before, after)
-    if effect == "applied":
+async def _apply_stored(core: Core, channel: str, rows: Sequence[Row]) -> list[int]:
+    """Apply receipts that were stored before; ids of the messages that moved."""
+    unique = {row["id"]: row for row in rows}
+    told = [
+        Told(
+            row["id"],
+            row["provider_id"],
+            row["reference"],
+            row["state"],
+            row["code"],
+            bool(row["opted_out"]),
+        )
+        for row in unique.values()
+    ]
+    verdicts, moved = await _apply(core, channel, told)
+    done = [
+        (one.id, verdict.outbound_id, verdict.effect)
+        for one, verdict in zip(told, verdicts, strict=True)
+        if verdict.effect
+    ]
+    if done:
+        columns = {"id": "BIGINT", "outbound_id": "BIGINT", "effect": "TEXT"}
+        given, values = db.table(columns, done)
         await db.execute(
-            "UPDATE outbox SET state = ?, reason = ?, changed_at = ? "
-            "WHERE id = ? AND state = ?",
-            after.value,
-            receipt["code"],
-            to_micros(core.clock.now()),
-            message["id"],
-            before.value,
+            "UPDATE receipts SET outbound_id = g.outbound_id, effect = g.effect "
+            f"FROM {given} AS g WHERE receipts.id = g.id",
+            *values,
         )
-        core.metrics.outbound.labels(message["channel"], after.value).inc()
-    if receipt["opted_out"]:
-        address = Address(AddressKind(message["kind"]), message["value"])
-        await consent.opt_out(core, address, how="provider", evidence=receipt["code"])
-    await db.execute(
-        "UPDATE receipts SET outbound_id = ?, effect = ? WHERE id = ?",
-        message["id"],
-        effect,
-        receipt["id"],
+    return [one.id for one in moved]
+
+
+@dataclass(slots=True)
+class _Known:
+    """The messages that a batch of receipts is about, as the batch changes them."""
+
+    by_provider: Mapping[str, int]
+    parts: Mapping[str, Row]  # by the provider's id of the part
+    of_message: Mapping[int, Sequence[Row]]  # all parts of a long message
+    rows: Mapping[int, Row]
+    moves: dict[int, Move] = field(default_factory=dict)
+    changed_parts: dict[int, Row] = field(default_factory=dict)
+
+
+async def _apply(
+    core: Core, channel: str, told: Sequence[Told]
+) -> tuple[list[Verdict], list[Moved]]:
+    """In the order in which they came."""
+    if not told:
+        return [], []
+    if any(one.opted_out for one in told):
+        await consent.hold_gate(alone=True)  # before any row is locked
+    known = await _known(core, channel, told)
+    verdicts = [_judge(one, known) for one in told]
+    await _keep_parts(known.changed_parts.values())
+    moved = await advance(list(known.moves.values()), core.clock.now())
+    await _refuse(core, known, told, verdicts)
+    ended = Counter(one.after for one in moved)
+    for state, number in ended.items():
+        core.metrics.outbound.labels(channel, state).inc(number)
+    return verdicts, moved
+
+
+async def _known(core: Core, channel: str, told: Sequence[Told]) -> _Known:
+    """By our reference, else by the provider's id; only of this account (C-5), and
+    of the newest message where an id came again (C-8)."""
+    oldest = to_micros(core.clock.now() - MATCHED_WITHIN)
+    by_provider: dict[str, int] = {}
+    parts: dict[str, Row] = {}
+    of_message: dict[int, list[Row]] = {}
+    theirs = [(one.provider_id,) for one in told if one.provider_id]
+    if theirs:
+        given, values = db.table({"provider_id": "TEXT"}, list(dict.fromkeys(theirs)))
+        found = await db.rows(
+            f"SELECT g.provider_id, MAX(o.id) AS id FROM {given} AS g CROSS JOIN "
+            "outbox o WHERE o.channel = ? AND o.provider_id = g.provider_id "
+            "AND o.provider_id <> '' AND o.changed_at >= ? GROUP BY g.provider_id",
+            *values,
+            channel,
+            oldest,
+        )
+        by_provider = {row["provider_id"]: row["id"] for row in found}
+        long_ones = await db.rows(
+            "SELECT * FROM parts WHERE outbound_id IN (SELECT p.outbound_id "
+            f"FROM {given} AS g CROSS JOIN parts p CROSS JOIN outbox o "
+            "WHERE p.channel = ? AND p.provider_id = g.provider_id "
+            "AND o.id = p.outbound_id AND o.changed_at >= ?) ORDER BY id",
+            *values,
+            channel,
+            oldest,
+        )
+        for part in long_ones:
+            parts[part["provider_id"]] = part
+            of_message.setdefault(part["outbound_id"], []).append(part)
+    ours = [int(one.reference) for one in told if _OWN_ID.fullmatch(one.reference)]
+    wanted = {*by_provider.values(), *of_message, *ours}
+    rows = await locked(sorted(wanted))
+    return _Known(
+        by_provider=by_provider,
+        parts=parts,
+        of_message=of_message,
+        rows={id: row for id, row in rows.items() if row["channel"] == channel},
     )
-    return effect == "applied"
+
+
+def _message_of(one: Told, known: _Known) -> Row | None:
+    if _OWN_ID.fullmatch(one.reference):
+        row = known.rows.get(int(one.reference))
+        if row is not None:
+            return row
+    part = known.parts.get(one.provider_id)
+    id = known.by_provider.get(one.provider_id) if part is None else part["outbound_id"]
+    return None if id is None else known.rows.get(id)
+
+
+def _judge(one: Told, known: _Known) -> Verdict:
+    row = _message_of(one, known)
+    if row is None or row["state"] in _UNANSWERED:
+        return _WAITING  # first its own answer; then this receipt again
+    id = row["id"]
+    if one.state == "unknown":
+        return Verdict(id, "unknown_word")
+    after: OutboundState | None = OutboundState(one.state)
+    part = known.parts.get(one.provider_id)
+    if part is not None and part["outbound_id"] == id:
+        _judge_part(part, one, known)
+        after = joined([p["state"] for p in known.of_message[id]])
+        if after is None:
+            return Verdict(id, "part")
+    assert after is not None
+    before = OutboundState(row["state"])
+    effect = _effect(before, after)
+    if effect == "applied":
+        known.moves[id] = Move(id, after.value, one.code)
+        row["state"] = after.value
+    return Verdict(id, effect)
+
+
+def _judge_part(part: Row, one: Told, known: _Known) -> None:
+    before, after = OutboundState(part["state"]), OutboundState(one.state)
+    if _effect(before, after) == "applied":
+        part["state"], part["code"] = after.value, one.code
+        known.changed_parts[part["id"]] = part
+
+
+def joined(states: Sequence[str]) -> OutboundState | None:
+    """What the parts of a message say together; None: not all have spoken yet.
+
+    One part that failed fails the message: nobody can read it whole.
+    """
+    if "failed" in states:
+        return OutboundState.FAILED
+    if all(state == "read" for state in states):
+        return OutboundState.READ
+    if all(state in ("delivered", "read") for state in states):
+        return OutboundState.DELIVERED
+    return None
 
 
 def _effect(before: OutboundState, after: OutboundState) -> str:
@@ -140,3 +339,26 @@ def _effect(before: OutboundState, after: OutboundState) -> str:
     if can_move(before, after) and RANK[after] > RANK[before]:
         return "applied"
     return "conflict" if RANK[after] == RANK[before] else "late"
+
+
+async def _keep_parts(parts: Iterable[Row]) -> None:
+    changed = [(part["id"], part["state"], part["code"]) for part in parts]
+    if changed:
+        columns = {"id": "BIGINT", "state": "TEXT", "code": "TEXT"}
+        given, values = db.table(columns, changed)
+        await db.execute(
+            f"UPDATE parts SET state = g.state, code = g.code FROM {given} AS g "
+            "WHERE parts.id = g.id",
+            *values,
+        )
+
+
+async def _refuse(
+    core: Core, known: _Known, told: Sequence[Told], verdicts: Sequence[Verdict]
+) -> None:
+    """The provider's own blacklist: an opt-out."""
+    for one, verdict in zip(told, verdicts, strict=True):
+        if one.opted_out and verdict.outbound_id:
+            row = known.rows[verdict.outbound_id]
+            address = Address(AddressKind(row["kind"]), row["value"])
+            await consent.opt_out(core, address, how="provider", evidence=one.code)

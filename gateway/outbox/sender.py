@@ -4,60 +4,101 @@ whose outcome is unknown is ever sent again on our own account."""
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import structlog
 
 from gateway import database as db
 from gateway.channels import Channel
-from gateway.contract import (
-    Accepted,
-    Outcome,
-)
+from gateway.consent import QuietHours
+from gateway.contract import Accepted, MessageKind, Outcome
 from gateway.core import Core
-from gateway.database import Row
+from gateway.database import Row, to_micros
 from gateway.errors import (
     DeliveryError,
     OutcomeUnknown,
     PermanentFailure,
     TransientFailure,
 )
+from gateway.leases import Lease, LeaseLost, fence
+from gateway.members import consent
 from gateway.outbox import follow, journal
-from gateway.outbox.admit import Admitted, admit
+from gateway.outbox.admit import Admitted, Contents, admit
+from gateway.outbox.breaker import Breaker
+from gateway.outbox.gate import UNASKED
 from gateway.outbox.journal import Settlement
+from gateway.outbox.links import link
 from gateway.outbox.pace import Pace
 from gateway.retry import RetryPolicy, backoff, is_exhausted
 from gateway.text import clean
 
 log = structlog.get_logger()
 POLL_SECONDS = 1.0  # how late a lost wake-up may be noticed
+TELL_SECONDS = 0.5  # how often open pages hear of one broadcast
+_LATE = 10_000  # messages told unknown whose late answer would still be understood
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """A row that was sent, and what its adapter said."""
+class Flying(NamedTuple):
+    """A message between its journal and its answer."""
 
     row: Row
+    number: int
+    journalled_at: int  # microseconds
+    chunk_id: int  # 0: it was sent alone
+
+
+class Answered(NamedTuple):
+    """A message that was sent, and what its adapter said."""
+
+    flying: Flying
     outcome: Outcome
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """What one commit did."""
+
+    settled: Sequence[Settlement] = ()
+    admitted: Sequence[Admitted] = ()
+    looked_at: int = 0  # rows that were due, also those that the gate kept back
+    chunk_id: int = 0  # of those admitted that were not sent alone
+    lost: LeaseLost | None = None
+
+
 class Sender:
-    """Keeps at most the channel's window of messages between journal and answer."""
+    """Keeps at most the channel's window of messages between journal and answer.
+
+    `lease` is what allows it to write to the channel's account; None where no other
+    process can be there.
+    """
 
     def __init__(self, core: Core, channel: Channel) -> None:
+        self.lease: Lease | None = None
+        self.pace = Pace(core.clock, channel.capabilities.rate_per_second)
+        self.breaker = Breaker(core.clock)
         self._core = core
         self._channel = channel
-        self._pace = Pace(core.clock, channel.capabilities.rate_per_second)
-        self._in_flight: dict[asyncio.Task[list[Answered]], tuple[int, ...]] = {}
+        self._link = link(channel, self._take, self._wake)
+        self._contents = Contents()
+        self._flying: dict[str, Flying] = {}
+        self._late: OrderedDict[str, Flying] = OrderedDict()
         self._answered: list[Answered] = []  # waits for the commit that settles it
+        self._told: dict[int, float] = {}
         self._stopping = False
         self._stepping = asyncio.Lock()
 
+    @property
+    def in_flight(self) -> int:
+        return len(self._flying)
+
     async def run(self) -> None:
         """Work until `stop`; a failing database raises, the supervisor restarts."""
+        self._stopping = False
         await self.mend()
         while not self._stopping:
             ready = await self.step()
@@ -65,141 +106,259 @@ class Sender:
                 await self._idle()
 
     async def step(self) -> int:
-        """One commit: settle the answered, journal the next. Returns how many left."""
-        async with self._stepping:
-            return 0 if self._stopping else await self._step()
+        """One commit: settle the answered, journal the next. Returns how many moved.
 
-    async def _step(self) -> int:
-        answered = self._collect()
-        room = min(self._room(), self._pace.available())
+        Raises LeaseLost once the answered are settled: evidence is kept in any case.
+        """
+        async with self._stepping:
+            return 0 if self._stopping else await self._step(self._room())
+
+    async def _step(self, room: int) -> int:
+        answered = list(self._answered)
+        done = await self._core.commits.run(lambda: self._round(answered, room))
+        del self._answered[: len(answered)]
+        self._start(done)
+        self._count(done.settled)
+        await self._tell(done)
+        if done.lost is not None:
+            raise done.lost
+        return done.looked_at + len(answered)
+
+    async def _round(self, answered: Sequence[Answered], room: int) -> Round:
+        """Inside a transaction; nothing but the database changes here."""
+        lost = await self._fence()
+        settled = await self._settle(answered)
+        left = self._outstanding(settled)
+        if lost is not None or room <= 0:
+            return Round(settled=settled, lost=lost)
+        alone = await self._alone(room)
+        rest = room - alone.looked_at
+        chunk = await self._of_chunk(rest, left) if rest > 0 else Round()
+        return Round(
+            settled=settled,
+            admitted=[*alone.admitted, *chunk.admitted],
+            looked_at=alone.looked_at + chunk.looked_at,
+            chunk_id=chunk.chunk_id,
+        )
+
+    async def _fence(self) -> LeaseLost | None:
+        await consent.hold_gate()
+        if self.lease is None:
+            return None
+        try:
+            await fence(self.lease)
+        except LeaseLost as error:
+            return error
+        return None
+
+    async def _alone(self, room: int) -> Round:
+        """What waits by itself: answers first, then what was put off or retried."""
+        rows = await journal.due(self._core, self._channel.name, room)
+        admitted = await admit(self._core, self._channel, rows, self._contents)
         now = self._core.clock.now()
-        async with db.transaction():
-            settled = await self._settle(answered)
-            admitted = await admit(self._core, self._channel, room)
-            await journal.journal([a.row for a in admitted], self._core.node_id, now)
-        self._answered = []
-        self._pace.use(len(admitted))
-        self._start(admitted)
-        self._count(settled)
-        rows = [a.row for a in answered] + [a.row for a in admitted]
-        await follow.announce(self._core, rows)
-        return len(admitted) + len(answered)
+        await journal.journal([a.row for a in admitted], self._core.node_id, now)
+        return Round(admitted=admitted, looked_at=len(rows))
+
+    async def _of_chunk(self, room: int, left: Counter[int]) -> Round:
+        """The next window of recipients, by the mark of their chunk. `left` says of
+        which chunks something is unsettled."""
+        core, name, now = self._core, self._channel.name, self._core.clock.now()
+        epoch = self.lease.epoch if self.lease else 0
+        chunk = await journal.lease_chunk(name, core.node_id, epoch, now)
+        if chunk is None:
+            return Round()
+        seen = await journal.window(core, chunk, room)
+        if seen.rows and (until := self._quiet_until(seen.rows[0])) is not None:
+            await journal.postpone_chunks(name, chunk["broadcast_id"], until)
+            return Round()
+        admitted = await admit(core, self._channel, seen.rows, self._contents)
+        is_journalled = await journal.mark(chunk, seen, now)
+        id = int(chunk["id"])
+        if is_journalled and not admitted and not left[id]:
+            await journal.close_chunks([id])
+        return Round(admitted=admitted, looked_at=len(seen.rows), chunk_id=id)
+
+    def _quiet_until(self, row: Row) -> Any:
+        if MessageKind(row["message_kind"]) not in UNASKED:
+            return None
+        policy, zone = self._core.settings.policy, self._core.settings.centre.timezone
+        quiet = QuietHours(start=policy.allowed_until, end=policy.allowed_from)
+        now = self._core.clock.now()
+        return quiet.next_allowed(now, zone) if quiet.is_quiet(now, zone) else None
 
     async def answers(self) -> None:
         """Wait until everything in flight has its answer; `step` then settles it."""
-        if self._in_flight:
-            await asyncio.wait(self._in_flight)
+        while self._flying:
+            await self._core.wakeups.wait(self._worker, POLL_SECONDS)
 
     async def stop(self, seconds: float) -> None:
         """Send nothing more; wait for answers; what stays silent is unknown."""
         self._stopping = True
-        self._core.wakeups.wake(self._worker)
+        self._wake()
         async with self._stepping:  # what it settles now must not be cut off
-            pass
-        if self._in_flight:
-            await asyncio.wait(self._in_flight, timeout=seconds)
-        for task in self._in_flight:
-            task.cancel()
-        if self._in_flight:
-            await asyncio.wait(self._in_flight)
-        async with db.transaction():
-            settled = await self._settle(self._collect())
-        self._answered = []
+            await self._link.finish(seconds)
+            answered = list(self._answered)
+            settled = await self._core.commits.run(lambda: self._settle(answered))
+            del self._answered[: len(answered)]
         self._count(settled)
 
-    async def _settle(self, answered: Sequence[Answered]) -> list[Settlement]:
-        """Inside a transaction: the outcomes, and what follows from them."""
-        settled = [self._settlement(one) for one in answered]
-        if settled:
-            await journal.settle(settled, self._core.clock.now())
-            await follow.settled(self._core, self._channel, answered, settled)
-        return settled
-
     async def mend(self) -> None:
-        """After a failed commit: settle one by one; what can't be settled is unknown,
-        also what was journalled by a commit of which nobody heard."""
-        answered, self._answered = self._collect(), []
+        """At the start, and after a failed commit: settle one by one; what can't be
+        settled is unknown, also what was journalled by a commit of which nobody heard,
+        and what an owner before us left."""
+        answered, self._answered = self._answered, []
         for one in answered:
             try:
-                async with db.transaction():
-                    await self._settle([one])
+                await self._core.commits.run(partial(self._settle, [one]))
             except Exception:
-                log.exception("settle.failed", outbound=one.row["id"])
-        flying = [id for ids in self._in_flight.values() for id in ids]
+                log.exception("settle.failed", outbound=one.flying.row["id"])
+        await self._core.commits.run(self._disown)
+
+    async def _disown(self) -> None:
+        if self.lease is not None:
+            await fence(self.lease)
+        flying = [one.row["id"] for one in self._flying.values()]
+        chunks = {one.chunk_id for one in self._flying.values() if one.chunk_id}
+        owner = journal.Owner(
+            self._core.node_id,
+            self.lease.epoch if self.lease else 0,
+            is_alone=self.lease is not None,
+        )
         await journal.disown(
-            self._channel.name, self._core.node_id, flying, self._core.clock.now()
+            self._channel.name,
+            owner,
+            flying,
+            chunks,
+            self._core.clock.now(),
         )
 
-    def _count(self, settled: Sequence[Settlement]) -> None:
-        for one in settled:
-            if one.state != "queued":
-                outbound = self._core.metrics.outbound
-                outbound.labels(self._channel.name, one.state).inc()
+    def _take(self, id: str, outcome: Outcome) -> None:
+        """An answer came: keep it for the next commit."""
+        flying = self._flying.pop(id, None)
+        if flying is None:
+            late = self._late.pop(id, None)
+            if late is None:
+                return
+            # Its attempt was appended when it was told unknown.
+            flying = late._replace(chunk_id=0)
+        elif isinstance(outcome, OutcomeUnknown):
+            self._late[id] = flying
+            if len(self._late) > _LATE:
+                self._late.popitem(last=False)
+        self._answered.append(Answered(flying, outcome))
+        self._observe(outcome)
+        self._wake()
+
+    def _observe(self, outcome: Outcome) -> None:
+        """What an answer says of the account, besides its message."""
+        match outcome:
+            case Accepted():
+                self._channel.trouble = ""
+                self.pace.succeeded()
+                self._reached()
+            case PermanentFailure():
+                self._reached()
+            case TransientFailure():
+                self._channel.trouble = outcome.code
+                if outcome.throttled or outcome.retry_after is not None:
+                    self.pace.throttled(outcome.retry_after)
+                elif self.breaker.failed():
+                    log.warning("channel.unreachable", channel=self._channel.name)
+            case _:
+                self._channel.trouble = outcome.code
+
+    def _reached(self) -> None:
+        if self.breaker.answered():
+            log.info("channel.reached", channel=self._channel.name)
+
+    def _wake(self) -> None:
+        self._core.wakeups.wake(self._worker)
 
     @property
     def _worker(self) -> str:
         return f"sender:{self._channel.name}"
 
     def _room(self) -> int:
-        limits = self._channel.capabilities
-        flying = sum(len(ids) for ids in self._in_flight.values())
-        return limits.window * limits.batch_size - flying
+        room = min(self._link.room(), self.pace.available())
+        return self.breaker.allowed(max(0, room))
 
-    def _collect(self) -> list[Answered]:
-        """All that was answered and not settled yet."""
-        done = [task for task in self._in_flight if task.done()]
-        for task in done:
-            del self._in_flight[task]
-            self._answered.extend(task.result())
-        return list(self._answered)
+    def _start(self, done: Round) -> None:
+        """After the commit: the bytes leave."""
+        if not done.admitted:
+            return
+        at = to_micros(self._core.clock.now())
+        for one in done.admitted:
+            row = one.row
+            chunk_id = done.chunk_id if row["state"] == "planned" else 0
+            self._flying[one.message.id] = Flying(
+                row, row["attempts"] + 1, at, chunk_id
+            )
+        self.pace.use(len(done.admitted))
+        self.breaker.left(len(done.admitted))
+        self._link.submit([one.message for one in done.admitted])
 
-    def _start(self, admitted: Sequence[Admitted]) -> None:
-        size = self._channel.capabilities.batch_size
-        for first in range(0, len(admitted), size):
-            batch = admitted[first : first + size]
-            task = asyncio.create_task(self._send(batch))
-            task.add_done_callback(lambda _: self._core.wakeups.wake(self._worker))
-            self._in_flight[task] = tuple(one.row["id"] for one in batch)
+    async def _settle(self, answered: Sequence[Answered]) -> list[Settlement]:
+        """Inside a transaction: the outcomes, and what follows from them."""
+        settled = [self._settlement(one) for one in answered]
+        if settled:
+            core, name = self._core, self._channel.name
+            await journal.settle(settled, name, core.node_id, core.clock.now())
+            left = self._outstanding(settled)
+            touched = {one.chunk_id for one in settled if one.chunk_id}
+            await journal.close_chunks(id for id in touched if not left[id])
+            await follow.settled(core, self._channel, answered, settled)
+        return settled
 
-    async def _send(self, batch: Sequence[Admitted]) -> list[Answered]:
-        outcomes: Mapping[str, Outcome] = {}
-        silence: Outcome = OutcomeUnknown("no_outcome")
-        try:
-            outcomes = await self._channel.adapter.send([a.message for a in batch])
-        except DeliveryError as error:
-            silence = error
-        except asyncio.CancelledError:
-            silence = OutcomeUnknown("stopped")
-        except Exception as error:
-            log.exception("send.broke", channel=self._channel.name)
-            silence = OutcomeUnknown("adapter_error", type(error).__name__)
-        return [Answered(a.row, outcomes.get(a.message.id, silence)) for a in batch]
+    def _outstanding(self, settled: Iterable[Settlement]) -> Counter[int]:
+        """By chunk, what is on its way or answered, besides what is settled now."""
+        left = Counter(one.chunk_id for one in self._flying.values())
+        left.update(one.flying.chunk_id for one in self._answered)
+        left.subtract(one.chunk_id for one in settled)
+        return +left
+
+    def _count(self, settled: Sequence[Settlement]) -> None:
+        ended = Counter(one.state for one in settled if one.state != "queued")
+        for state, number in ended.items():
+            outbound = self._core.metrics.outbound
+            outbound.labels(self._channel.name, state).inc(number)
+
+    async def _tell(self, done: Round) -> None:
+        """Open pages read again; of a running broadcast now and then."""
+        rows = [one.row for one in done.settled] + [one.row for one in done.admitted]
+        now = self._core.clock.monotonic()
+        news = []
+        for row in rows:
+            id = row["broadcast_id"]
+            if id is None:
+                news.append(row)
+            elif now - self._told.get(id, float("-inf")) >= TELL_SECONDS:
+                self._told[id] = now
+                news.append(row)
+        if news:
+            await follow.announce(self._core, news)
 
     def _settlement(self, answered: Answered) -> Settlement:
-        row, outcome = answered.row, answered.outcome
+        flying, outcome = answered
         match outcome:
             case Accepted(provider_ids):
-                self._channel.trouble = ""
-                return _settled(row, "accepted", "accepted", provider_ids=provider_ids)
+                return _settled(flying, "accepted", "accepted", None, provider_ids)
             case PermanentFailure():
-                return _settled(row, "permanent", "failed", outcome)
+                return _settled(flying, "permanent", "failed", outcome)
             case TransientFailure():
-                return self._transient(row, outcome)
+                return self._transient(flying, outcome)
             case _:
-                self._channel.trouble = outcome.code
-                return _settled(row, "unknown", "unknown", outcome)
+                return _settled(flying, "unknown", "unknown", outcome)
 
-    def _transient(self, row: Row, failure: TransientFailure) -> Settlement:
-        self._channel.trouble = failure.code
-        used = row["attempts"] - row["throttled"]
+    def _transient(self, flying: Flying, failure: TransientFailure) -> Settlement:
+        used = flying.number - flying.row["throttled"]
         policy = RetryPolicy(attempts=self._core.settings.policy.max_attempts)
         if not failure.throttled and is_exhausted(used, policy):
-            return _settled(row, "transient", "dead", failure)
+            return _settled(flying, "transient", "dead", failure)
         wait = backoff(
             used, random.random, policy=policy, retry_after=failure.retry_after
         )
         return _settled(
-            row,
+            flying,
             "transient",
             "queued",
             failure,
@@ -210,15 +369,17 @@ class Sender:
     async def _idle(self) -> None:
         seconds = POLL_SECONDS
         due = await journal.next_due(self._channel.name)
-        if due is not None and self._room() > 0:
-            until = db.from_micros(due) - self._core.clock.now()
-            pace = self._pace.seconds_to_next()
-            seconds = min(seconds, max(until / timedelta(seconds=1), pace, 0.001))
+        if due is not None and self._link.room() > 0:
+            until = (db.from_micros(due) - self._core.clock.now()) / timedelta(
+                seconds=1
+            )
+            soonest = max(self.pace.seconds_to_next(), self.breaker.seconds_to_probe())
+            seconds = min(seconds, max(until, soonest, 0.001))
         await self._core.wakeups.wait(self._worker, seconds)
 
 
 def _settled(
-    row: Row,
+    flying: Flying,
     outcome: str,
     state: str,
     error: DeliveryError | None = None,
@@ -226,8 +387,10 @@ def _settled(
     **more: Any,
 ) -> Settlement:
     return Settlement(
-        outbound_id=row["id"],
-        number=row["attempts"],
+        row=flying.row,
+        number=flying.number,
+        journalled_at=flying.journalled_at,
+        chunk_id=flying.chunk_id,
         outcome=outcome,
         state=state,
         # Providers' words: the database must be able to take them.

@@ -103,7 +103,8 @@ class Centre:
         made = self.core.channels.get(channel)
         assert made is not None
         sender = Sender(self.core, made)
-        await sender.step()
+        while await sender.step():
+            await sender.answers()
         await sender.stop(5)
 
     def later(self, **by: float) -> None:
