@@ -41,6 +41,8 @@ from gateway.contract import ChannelContext
 from gateway.core import Core
 from gateway.demo.install import install as install_demo
 from gateway.demo.install import journal_all
+from gateway.drill import commands as drill
+from gateway.drill import nursery
 from gateway.errors import GatewayError, RequestError, SettingsError
 from gateway.inbox import pages as review_pages
 from gateway.inquiries import pages as desk_pages
@@ -73,6 +75,7 @@ cli = typer.Typer(
 )
 token_cli = typer.Typer(help="API tokens.", no_args_is_help=True)
 cli.add_typer(token_cli, name="token")
+cli.add_typer(drill.cli, name="drill")
 SettingsFile = Annotated[
     Path, typer.Option("--settings", help="The settings file.", show_default=True)
 ]
@@ -339,6 +342,13 @@ async def _verify(checked: Settings, broadcast: int | None, as_json: bool) -> No
     typer.echo(recount.as_json(report) if as_json else recount.as_text(report))
     if not report.holds:
         raise typer.Exit(1)
+
+
+@drill.cli.command("nursery", hidden=True)
+def nursery_command(context: typer.Context) -> None:
+    """Fork a gateway for each line on standard input: for the drills."""
+    assemble(loaded(context.obj))  # whatever the adapters import, once for all
+    nursery.tend(lambda: run(serve(loaded(context.obj))))
 
 
 @cli.command("password")

@@ -8,7 +8,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from email.message import Message
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -99,10 +99,11 @@ def mount(app: web.Application, operations: Iterable[Operation]) -> None:
     wanted = tuple(operations)
     once = Once()
     add_routes(app, (_route(one, once) for one in wanted))
-    text = openapi.document(wanted)
+    # Made when it is asked for: a start has better things to do.
+    text = cache(partial(openapi.document, wanted))
 
     async def document(_: web.Request) -> web.Response:
-        return web.Response(text=text, content_type="application/json")
+        return web.Response(text=text(), content_type="application/json")
 
     add_routes(app, (public("GET", DOCUMENT, document),))
 

@@ -1,0 +1,116 @@
+"""The database's side of a drill, read while nobody works on it, or beside who does."""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from gateway.drill.checker import Message
+from gateway.snapshot import Read, snapshot
+from gateway.status import OutboundState
+from gateway.verify import verify
+
+SETTLED_WITHIN = 5.0  # seconds until a killed client's last transaction has ended
+# Journalled and unanswered: single rows, and the planned ones below a chunk's mark.
+_OPEN = """
+SELECT o.id, o.channel FROM outbox o WHERE o.state = 'sending'
+UNION ALL
+SELECT o.id, o.channel FROM chunks c JOIN outbox o
+ON o.id BETWEEN c.first_id AND c.journalled_to
+AND o.broadcast_id = c.broadcast_id AND o.channel = c.channel
+WHERE c.state IN ('leased', 'ready') AND o.state = 'planned'
+"""
+# An intent is an attempt, or a chunk's mark above the row.
+_MESSAGES = """
+SELECT o.id, o.channel, o.value, o.state, o.broadcast_id, (
+  EXISTS (SELECT 1 FROM attempts a WHERE a.outbound_id = o.id) OR
+  EXISTS (SELECT 1 FROM chunks c WHERE c.broadcast_id = o.broadcast_id
+          AND o.id BETWEEN c.first_id AND c.journalled_to)) AS journalled
+FROM outbox o
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Books:
+    messages: Sequence[Message]
+    planned: int
+    inbound: Mapping[str, int]
+    unmatched: int
+    deviations: Sequence[str]
+
+
+async def open_intents(url: str) -> Mapping[str, frozenset[int]]:
+    """Message ids by channel, right after a kill."""
+    async with snapshot(url) as read:
+        await _quiet(read, url)
+    async with snapshot(url) as read:
+        found = await read(_OPEN)
+    by_channel: dict[str, set[int]] = {}
+    for row in found:
+        by_channel.setdefault(row["channel"], set()).add(row["id"])
+    return {channel: frozenset(ids) for channel, ids in by_channel.items()}
+
+
+async def _quiet(read: Read, url: str) -> None:
+    """PostgreSQL notices a killed client when it next looks at its socket."""
+    if url.startswith("sqlite://"):
+        return
+    async with asyncio.timeout(SETTLED_WITHIN):
+        while True:
+            found = await read(
+                "SELECT COUNT(*) AS n FROM pg_stat_activity WHERE "
+                "datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            if not found[0]["n"]:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def waiting(url: str) -> Mapping[str, int]:
+    """What is still to come: messages to send, and inbound to route."""
+    async with snapshot(url) as read:
+        rows = await read(
+            "SELECT COUNT(*) AS n FROM outbox "
+            "WHERE state IN ('planned', 'queued', 'sending')"
+        )
+        stored = await read("SELECT COUNT(*) AS n FROM inbound WHERE state = 'stored'")
+        receipts = await read(
+            "SELECT channel, COUNT(*) AS n FROM outbox "
+            "WHERE state IN ('accepted', 'unknown') GROUP BY channel"
+        )
+    return {
+        "messages": rows[0]["n"],
+        "inbound": stored[0]["n"],
+        **{f"receipts:{row['channel']}": row["n"] for row in receipts},
+    }
+
+
+async def books(url: str, now: datetime) -> Books:
+    """Everything, for the verdict."""
+    async with snapshot(url) as read:
+        report = await verify(read, now)
+        people = await read("SELECT detail FROM audit WHERE action = 'broadcast.start'")
+        inbound = await read("SELECT key, COUNT(*) AS n FROM inbound GROUP BY key")
+        rows = await read(_MESSAGES)
+    return Books(
+        messages=[
+            Message(
+                row["id"],
+                row["channel"],
+                row["value"],
+                OutboundState(row["state"]),
+                bool(row["journalled"]),
+                row["broadcast_id"],
+            )
+            for row in rows
+        ],
+        planned=sum(_people(row["detail"]) for row in people),
+        inbound={row["key"]: row["n"] for row in inbound},
+        unmatched=report.unmatched,
+        deviations=[f"{d.code}: {d.object}: {d.detail}" for d in report.deviations],
+    )
+
+
+def _people(detail: str) -> int:
+    return int(json.loads(detail)["people"])

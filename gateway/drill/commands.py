@@ -1,0 +1,115 @@
+"""`run.py drill …`: what is asked for on the command line, and what is told there."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+
+from gateway.drill import naive
+from gateway.drill.checker import Verdict
+from gateway.drill.control import control
+from gateway.drill.crash import Drill, crash
+from gateway.drill.peers import SINKS, Manners
+
+cli = typer.Typer(
+    help="Kill it, cut its power, count what is left. In a scratch folder of its own.",
+    no_args_is_help=True,
+)
+Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+Keep = Annotated[Path | None, typer.Option(help="Work here, and leave it there.")]
+
+
+@cli.command("crash")
+def crash_command(
+    kills: Annotated[int, typer.Option(min=0, help="kill -9 so often.")] = 20,
+    messages: Annotated[int, typer.Option(min=1, help="Members written to.")] = 8000,
+    seed: Annotated[int, typer.Option(help="Repeats the same chances.")] = 1,
+    engine: Annotated[str, typer.Option(help="sqlite, or postgres://…")] = "sqlite",
+    sink: Annotated[str, typer.Option(help=f"all, {', '.join(SINKS)}")] = "all",
+    design: Annotated[str, typer.Option(help="journal, or a wrong one.")] = "journal",
+    cold: Annotated[bool, typer.Option(help="A new interpreter each time.")] = False,
+    keep: Keep = None,
+    as_json: Json = False,
+) -> None:
+    """Kill the gateway at random moments of a broadcast; count lost and doubled.
+
+    Ends with 1 where a promise was broken. `--design pop`, `resend` and `claim` are
+    senders known to be wrong: there the end must be 1.
+    """
+    with _folder(keep) as folder:
+        if design != "journal":
+            if design not in naive.DESIGNS:
+                known = ", ".join(("journal", *naive.DESIGNS))
+                raise typer.BadParameter(f"--design: one of {known}")
+            told = uvloop.run(control(folder, design, kills, messages, seed))
+        else:
+            drill = Drill(
+                kills=kills,
+                messages=messages,
+                seed=seed,
+                sinks=SINKS if sink == "all" else tuple(sink.split(",")),
+                url="" if engine == "sqlite" else engine,
+                cold=cold,
+                manners=Manners(seed=seed),
+            )
+            told = uvloop.run(crash(folder, drill, _progress))
+    typer.echo(json.dumps(asdict(told)) if as_json else as_text(told))
+    if not told.holds:
+        raise typer.Exit(1)
+
+
+def _progress(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+@contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    """A scratch folder, gone afterwards; or the given one, which must be empty."""
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        if any(keep.iterdir()):
+            raise typer.BadParameter(f"--keep {keep}: the folder is not empty")
+        yield keep.absolute()
+        return
+    made = Path(tempfile.mkdtemp(prefix="lianxin-drill-"))
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def as_text(told: Verdict) -> str:
+    """The figures, then what is wrong."""
+    unknown = f"{told.unknown_at_kills} ({told.unknown_per_kill} a kill under load"
+    states = ", ".join(f"{n} {state}" for state, n in told.states.items())
+    figures = [
+        ("kills", f"{told.kills}, {told.kills_under_load} under load"),
+        ("planned", f"{told.planned}"),
+        ("states of all messages", states),
+        ("arrived at the peers", f"{told.arrived}; refused there {told.refused}"),
+        ("lost", f"{told.lost}"),
+        ("doubled", f"{told.doubled}"),
+        ("in doubt at the kills", f"{unknown}, {told.really_sent} really sent)"),
+        (
+            "unknown at the end",
+            f"{told.unknown_left}, {told.unknown_left_really_sent} really sent",
+        ),
+        (
+            "inbound acknowledged",
+            f"{told.inbound_acknowledged}; lost {told.inbound_lost}, "
+            f"doubled {told.inbound_doubled}",
+        ),
+        ("receipts without a message", f"{told.receipts_unmatched}"),
+        ("sent after an opt-out", f"{told.after_opt_out}"),
+    ]
+    wide = max(len(name) for name, _ in figures)
+    lines = [f"{name:<{wide}}  {value}" for name, value in figures]
+    lines += [f"BROKEN {reason}" for reason in told.reasons]
+    return "\n".join([*lines, "every promise was kept" if told.holds else "it failed"])

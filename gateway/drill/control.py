@@ -1,0 +1,77 @@
+"""The crash drill with a sender that is known to be wrong; see naive.py."""
+
+import asyncio
+import random
+import sqlite3
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+from gateway.drill import naive
+from gateway.drill.checker import Evidence, Kill, Message, Verdict, judge
+from gateway.drill.peers import mail_facts
+from gateway.drill.processes import ROOT, end, share_words, sink
+from gateway.status import OutboundState
+
+CHANNEL = "mail"
+WINDOW = 32
+LIFE_SECONDS = (0.15, 0.6)  # of one process, from its start to the kill
+
+
+async def control(
+    folder: Path, design: str, kills: int, messages: int, seed: int
+) -> Verdict:
+    """Kill the sender at random moments, let the last one finish, and count.
+
+    `folder` is empty and of this drill alone.
+    """
+    base, ledger = folder / "naive.sqlite3", folder / "mail.jsonl"
+    people = [f"p{number}@example.org" for number in range(messages)]
+    naive.create(base, CHANNEL, people)
+    manners = share_words(delay=0.06, refuse=0.01, drop=0.002, seed=seed)
+    words = ("--ledger", str(ledger), *manners)
+    chance = random.Random(seed)
+    done = []
+    async with sink("gateway.drill.mail_sink", *words, log=folder / "log") as (_, port):
+        for _ in range(kills):
+            process = await _start(design, base, port)
+            await asyncio.sleep(chance.uniform(*LIFE_SECONDS))
+            end(process.pid)
+            await process.wait()
+            done.append(Kill(at=time.time(), open={CHANNEL: _open(base)}))
+        await (await _start(design, base, port)).wait()
+    return judge(
+        Evidence(
+            facts=list(mail_facts(ledger, CHANNEL)),
+            messages=_messages(base),
+            planned=messages,
+            inbound={},
+            kills=done,
+            windows={CHANNEL: WINDOW},
+        )
+    )
+
+
+async def _start(design: str, base: Path, port: int) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway.drill.naive", "--design", design),
+        *("--database", str(base), "--port", str(port), "--window", str(WINDOW)),
+        cwd=ROOT,
+        start_new_session=True,
+    )
+
+
+def _open(path: Path) -> frozenset[int]:
+    with closing(sqlite3.connect(path)) as base:
+        found = base.execute("SELECT id FROM outbox WHERE state = 'sending'")
+        return frozenset(id for (id,) in found)
+
+
+def _messages(path: Path) -> list[Message]:
+    with closing(sqlite3.connect(path)) as base:
+        found = base.execute("SELECT id, channel, value, state FROM outbox").fetchall()
+    return [
+        Message(id, channel, value, OutboundState(state), broadcast_id=1)
+        for id, channel, value, state in found
+    ]

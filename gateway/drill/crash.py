@@ -1,0 +1,238 @@
+"""Kill the gateway again and again while it works; then count.
+
+`kill -9` at moments that are uniform over the life of a process, its start included.
+Some kills spare its children, most take the whole group.
+"""
+
+import asyncio
+import json
+import random
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from gateway.clock import SystemClock
+from gateway.drill import books as reading
+from gateway.drill import site as sites
+from gateway.drill.checker import Barred, Evidence, Kill, Verdict, judge
+from gateway.drill.peers import SINKS, WINDOW, Manners, Peer, peers
+from gateway.drill.processes import START_SECONDS, until
+from gateway.drill.site import Api, Site
+
+SPAN_SECONDS = (0.05, 1.5)  # of work after the start, before the kill
+TEXT = "{{name}}同志，明天上午九点在镇政府三楼会议室开会，请带笔记本，勿迟到。"
+ALONE = 0.2  # share of kills that spare the children
+OPT_OUTS_A_SECOND = 5.0
+FINISH_SECONDS = 600.0
+CALM_SECONDS = 3.0  # without any change: what has not come by then doesn't come
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drill:
+    """What is asked for."""
+
+    kills: int
+    messages: int
+    seed: int = 1
+    sinks: Sequence[str] = SINKS
+    url: str = ""  # empty: SQLite in the drill's own folder
+    cold: bool = False
+    opt_outs: bool = True
+    manners: Manners = field(default_factory=Manners)
+
+
+@dataclass(slots=True)
+class _Run:
+    drill: Drill
+    site: Site
+    api: Api
+    peers: Sequence[Peer]
+    chance: random.Random
+    tell: Tell
+    kills: list[Kill] = field(default_factory=list)
+    barred: list[Barred] = field(default_factory=list)
+    life: float = 1.0  # seconds from a start until it answers
+
+
+async def crash(folder: Path, drill: Drill, tell: Tell) -> Verdict:
+    """`folder` is empty and of this drill alone; the sinks' ledgers stay in it."""
+    async with (
+        peers(folder, drill.sinks, drill.manners) as met,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
+    ):
+        tell(f"{drill.messages} members, {', '.join(drill.sinks)}")
+        site = await sites.prepared(
+            folder, drill.url, met, drill.messages, cold=drill.cold
+        )
+        try:
+            run = _Run(
+                drill=drill,
+                site=site,
+                api=Api(site, session),
+                peers=met,
+                chance=random.Random(drill.seed),
+                tell=tell,
+            )
+            return await _crash(run)
+        finally:
+            await site.close()
+
+
+async def _crash(run: _Run) -> Verdict:
+    await _first_start(run)
+    id = await _approved(run)
+    started = asyncio.create_task(_started(run, id))
+    refusing = asyncio.create_task(_opt_outs(run))
+    begun = time.monotonic()
+    try:
+        for number in range(1, run.drill.kills + 1):
+            # Three kills fall on the freezing; then it may end.
+            if number > 3 and not started.done():
+                await started
+            await _kill(run)
+            _people_write(run)
+            if number % 10 == 0 or number == run.drill.kills:
+                seconds = time.monotonic() - begun
+                run.tell(f"{number} kills in {seconds:.0f} s")
+            await run.site.start()
+        await started
+    finally:
+        refusing.cancel()
+        with suppress(asyncio.CancelledError):
+            await refusing
+    await _finished(run)
+    status = await run.site.stop()
+    return await _verdict(run, status)
+
+
+async def _first_start(run: _Run) -> None:
+    begun = time.monotonic()
+    await run.site.start()
+    await until(run.api.healthy, START_SECONDS)
+    if not run.drill.cold:  # the first one waited for the imports
+        await run.site.stop()
+        begun = time.monotonic()
+        await run.site.start()
+        await until(run.api.healthy, START_SECONDS)
+    run.life = time.monotonic() - begun
+    run.tell(f"a start takes {run.life:.2f} s")
+
+
+async def _approved(run: _Run) -> int:
+    """A notice to everybody, written by one and approved by another."""
+    site, call = run.site, run.api.call
+    notice = {
+        "kind": "notice",
+        "title": "演练",
+        "texts": {"default": TEXT},
+        "audience": {"type": "organisation", "code": "0"},
+        "confirmed": True,
+    }
+    made = await call("POST", "/broadcasts", site.writer, notice, "drill")
+    approval = {"hash": made["hash"], "confirmed": True}
+    path = f"/broadcasts/{made['id']}"
+    await call("POST", f"{path}/approve", site.approver, approval, "approve")
+    return int(made["id"])
+
+
+async def _started(run: _Run, id: int) -> None:
+    """Pressed by several people at once, again after each crash: one run (A-14)."""
+    call, token = run.api.call, run.site.writer
+    path = f"/broadcasts/{id}/start"
+    await asyncio.gather(*(call("POST", path, token, {}) for _ in range(3)))
+
+
+async def _kill(run: _Run) -> None:
+    """At a moment that is uniform over the start and some work after it."""
+    chance = run.chance
+    await asyncio.sleep(chance.uniform(0, run.life + chance.uniform(*SPAN_SECONDS)))
+    at = time.time()
+    await run.site.kill(group=chance.random() >= ALONE)
+    open_now = await reading.open_intents(run.site.url)
+    run.kills.append(Kill(at=at, open=open_now))
+
+
+def _people_write(run: _Run) -> None:
+    """People write to the sandbox while nobody is there; it pushes when it is back,
+    and again what was not acknowledged before the next kill."""
+    ledgers = [peer.ledger for peer in run.peers if peer.channel == "sandbox"]
+    many = round(run.drill.manners.inbound * run.life)
+    for ledger in ledgers:
+        ledger.parent.mkdir(parents=True, exist_ok=True)
+        with ledger.open("a", encoding="utf-8") as file:
+            file.writelines(f"{json.dumps(_said(run))}\n" for _ in range(many))
+
+
+def _said(run: _Run) -> dict[str, Any]:
+    number = run.chance.randrange(100_000)
+    return {
+        "what": "said",
+        "at": datetime.now(UTC).isoformat(),
+        "medium": "qq",
+        "provider_id": secrets.token_hex(8),
+        "sender": {"kind": "qq", "value": str(700_000_000 + number)},
+        "text": "请问党组织关系怎么转？",
+    }
+
+
+async def _opt_outs(run: _Run) -> None:
+    """Members refuse in the middle of the run; each counts once it was confirmed."""
+    kinds = [peer.kind for peer in run.peers]
+    numbers = list(range(1, run.drill.messages + 1))
+    run.chance.shuffle(numbers)
+    for number in numbers[: run.drill.messages // 50] if run.drill.opt_outs else ():
+        await until(partial(run.api.opt_out, number), FINISH_SECONDS)
+        peer = run.peers[number % len(kinds)]
+        place = sites.address(peer.kind, number)
+        run.barred.append(Barred(peer.channel, place, time.time()))
+        await asyncio.sleep(1 / OPT_OUTS_A_SECOND)
+
+
+async def _finished(run: _Run) -> None:
+    """Until nothing waits any more, and nothing has changed for a while."""
+    before, since = None, time.monotonic()
+    async with asyncio.timeout(FINISH_SECONDS):
+        while True:
+            found = dict(await reading.waiting(run.site.url))
+            if found != before:
+                before, since = found, time.monotonic()
+            calm = time.monotonic() - since
+            if not (found["messages"] or found["inbound"]) and (
+                calm > CALM_SECONDS or not _receipts_due(run, found)
+            ):
+                return
+            await asyncio.sleep(0.2)
+
+
+def _receipts_due(run: _Run, found: dict[str, int]) -> bool:
+    return any(
+        found.get(f"receipts:{peer.channel}") for peer in run.peers if peer.receipts
+    )
+
+
+async def _verdict(run: _Run, status: int) -> Verdict:
+    found = await reading.books(run.site.url, SystemClock().now())
+    left = [] if status == 0 else [f"the last stop ended with {status}"]
+    return judge(
+        Evidence(
+            facts=[fact for peer in run.peers for fact in peer.facts()],
+            messages=found.messages,
+            planned=found.planned,
+            inbound=found.inbound,
+            kills=run.kills,
+            windows={peer.channel: WINDOW for peer in run.peers},
+            barred=run.barred,
+            unmatched=found.unmatched,
+            deviations=[*found.deviations, *left],
+        )
+    )

@@ -1,0 +1,69 @@
+"""Processes of a drill: started, waited for, and killed; by their own id only."""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 30.0
+_LISTENING = re.compile(r"listening on (\S+):([0-9]+)")
+
+
+class NotStarted(RuntimeError):
+    """A process of the drill did not come up; its last words are in the message."""
+
+
+@asynccontextmanager
+async def sink(module: str, *words: str, log: Path) -> AsyncIterator[tuple[str, int]]:
+    """A peer as a process of its own: its host and port, once it listens."""
+    with log.open("ab") as errors:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", module, *words),
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+        )
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(START_SECONDS):
+            line = (await process.stdout.readline()).decode(errors="replace")
+        found = _LISTENING.search(line)
+        if found is None:
+            raise NotStarted(f"{module}: {line or _last_words(log)}")
+        yield found[1], int(found[2])
+    finally:
+        end(process.pid)
+        await process.wait()
+
+
+def end(pid: int) -> None:
+    """`kill -9` of a process and of all that it started; both may be gone already."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+async def until(check: Callable[[], Awaitable[bool]], seconds: float) -> None:
+    """Poll what happens in another process; TimeoutError after `seconds`."""
+    async with asyncio.timeout(seconds):
+        while True:
+            if await check():
+                return
+            await asyncio.sleep(0.02)
+
+
+def share_words(**shares: float | int) -> Sequence[str]:
+    """Options of a sink: `--delay 0.06 --drop 0.002`."""
+    return [word for name, n in shares.items() for word in (f"--{name}", str(n))]
+
+
+def _last_words(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace")[-2000:]
