@@ -1,21 +1,25 @@
 """The e-mail channel: entry, parser and relay put together."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from adapters.mail.addresses import Mailbox, normalise
-from adapters.mail.compose import compose, own_message_id
+from adapters.mail.compose import Composer
 from adapters.mail.entry import Entry
 from adapters.mail.parse import Envelope
 from adapters.mail.pool import ParserPool
-from adapters.mail.relay import Mail, Relay
+from adapters.mail.relay import Relay
+from adapters.mail.session import Job, Mail
 from adapters.mail.settings import Settings
 from gateway.contract import (
     Accept,
     Accepted,
     AddressKind,
+    Answered,
     Capabilities,
     ChannelContext,
+    Connection,
     OutboundMessage,
     Outcome,
     TextEncoding,
@@ -49,7 +53,9 @@ class EmailAdapter:
             key=context.secret("mail-bounce"),
             bounce_addresses=settings.bounce_addresses,
         )
+        self._composer = Composer(self._mailbox, settings.from_name)
         self._relay = Relay(settings, context.clock)
+        self._answered: Answered = lambda id, outcome: None
 
     def listen(self, accept: Accept) -> AbstractAsyncContextManager[None]:
         """Serve SMTP and LMTP while the context is open; 250 after `accept`."""
@@ -78,13 +84,42 @@ class EmailAdapter:
             await self._relay.deliver(self._mail(message))
         except DeliveryError as error:
             return error
-        return Accepted((own_message_id(message, self._mailbox),))
+        return self._accepted(message.id)
+
+    def attach(self, answered: Answered, ready: Callable[[], None]) -> None:
+        self._answered = answered
+        self._relay.on_room = ready
+
+    def room(self) -> int:
+        return self._relay.room
+
+    def submit(self, batch: Sequence[OutboundMessage]) -> None:
+        jobs = [job for message in batch if (job := self._job(message))]
+        self._relay.submit(jobs)
+
+    def connections(self) -> Sequence[Connection]:
+        return self._relay.connections()
+
+    def _job(self, message: OutboundMessage) -> Job | None:
+        """None: it can't be a mail, which is answered in a moment."""
+        id = message.id
+        try:
+            mail = self._mail(message)
+        except PermanentFailure as failure:
+            asyncio.get_running_loop().call_soon(self._answered, id, failure)
+            return None
+        return Job(mail, lambda failure: self._answer(id, failure))
+
+    def _answer(self, id: str, failure: DeliveryError | None) -> None:
+        self._answered(id, failure or self._accepted(id))
+
+    def _accepted(self, id: str) -> Accepted:
+        return Accepted((self._mailbox.message_id(id),))
 
     def _mail(self, message: OutboundMessage) -> Mail:
         if normalise(message.to.value) != message.to.value:
             raise PermanentFailure("address_invalid")
-        name, now = self._settings.from_name, self._clock.now()
-        content = compose(message, self._mailbox, name, now)
+        content = self._composer.compose(message, self._clock.now())
         signed = self._settings.bounce_addresses
         sender = self._mailbox.bounce(message.id) if signed else self._mailbox.address
         return Mail(sender=sender, recipient=message.to.value, content=content)

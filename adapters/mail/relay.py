@@ -1,193 +1,183 @@
-"""Sends mails to the relay over a few connections that are kept and reused.
+"""The connections to the relay that are kept and shared by all mails.
 
-`classify` is the only place that says what an SMTP ending means for a message.
+aiosmtplib connects, secures and logs in; session.py then takes the connection over.
 """
 
 import asyncio
-import contextlib
-import re
-import ssl
-from dataclasses import dataclass
-from datetime import timedelta
-from enum import StrEnum
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import cast
 
 import aiosmtplib
 import structlog
-from aiosmtplib import SMTPException, SMTPResponseException
+from aiosmtplib import SMTPException
 
+from adapters.mail.endings import Phase, classify
+from adapters.mail.session import Job, Mail, Session
 from adapters.mail.settings import Settings
 from gateway.clock import Clock
-from gateway.errors import (
-    DeliveryError,
-    OutcomeUnknown,
-    PermanentFailure,
-    TransientFailure,
-)
+from gateway.contract import Connection
+from gateway.errors import DeliveryError, TransientFailure
 
-MAX_IDLE_SECONDS = 30.0  # relays close sooner or later; a dead socket costs a retry
-GREYLIST_DELAY = timedelta(minutes=5)
-_ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
-_GREY = re.compile(r"gr[ae]y-?list|try again later|稍后", re.I)
-_NOT_OURS = {530, 535, 538}  # authentication wanted: the account's fault
+MAILS_PER_CONNECTION = 1000
+IN_HAND_PER_CONNECTION = 40  # so that none has to wait for the next commit
+RETRY_SECONDS = 5.0  # a refused further connection is not asked for again sooner
+FAREWELL_SECONDS = 0.3
 
 log = structlog.get_logger()
 
 
-class Phase(StrEnum):
-    """How far a conversation came."""
-
-    SESSION = "session"  # connecting, greeting, TLS, login
-    ENVELOPE = "envelope"  # MAIL, RCPT, DATA until 354
-    HANDED_OVER = "handed_over"  # the mail's bytes were written
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mail:
-    """Bytes to hand over, and the envelope, in the strict grammar of addresses."""
-
-    sender: str
-    recipient: str
-    content: bytes
-
-
-def classify(error: Exception, phase: Phase) -> DeliveryError:
-    """Whether the mail may be sent again.
-
-    A reply says what happened: 4yz not taken for now, 5yz never. Without a reply it
-    was certainly not taken before its bytes were written, and perhaps after. A refused
-    session is the account's trouble, never that of one message.
-    """
-    if isinstance(error, SMTPResponseException):
-        return _classify_reply(error.code, error.message, phase)
-    if phase is Phase.HANDED_OVER:
-        return OutcomeUnknown("smtp_no_reply", type(error).__name__)
-    if isinstance(error, ssl.SSLError):
-        return TransientFailure("smtp_tls", type(error).__name__)
-    if isinstance(error, (OSError, TimeoutError)):
-        return TransientFailure("smtp_unreachable", type(error).__name__)
-    return TransientFailure("smtp_session", type(error).__name__)
-
-
-def _classify_reply(code: int, message: str, phase: Phase) -> DeliveryError:
-    found = _ENHANCED.search(message)
-    name, detail = f"smtp_{code}", found[0] if found else ""
-    if code == 421:
-        return TransientFailure(name, detail, throttled=True)
-    if 400 <= code < 500:
-        grey = GREYLIST_DELAY if _GREY.search(message) else None
-        return TransientFailure(name, detail, retry_after=grey)
-    if phase is Phase.SESSION or (code in _NOT_OURS and phase is Phase.ENVELOPE):
-        return TransientFailure(name, f"{phase} {detail}".strip())
-    if 500 <= code < 600:
-        return PermanentFailure(name, detail)
-    if phase is Phase.HANDED_OVER:
-        return OutcomeUnknown("smtp_reply", str(code))
-    return TransientFailure("smtp_reply", str(code))
-
-
-class _Connection:
-    """One SMTP session with the relay."""
-
-    def __init__(self, client: aiosmtplib.SMTP, used_at: float) -> None:
-        self.client = client
-        self.used_at = used_at  # monotonic
-        self.used = False
-
-    async def deliver(self, mail: Mail) -> None:
-        """Raises DeliveryError; the connection is closed if it can't be used again."""
-        phase = Phase.ENVELOPE
-        try:
-            await self._command(b"MAIL", b"FROM:<%s>" % mail.sender.encode("ascii"))
-            await self._command(b"RCPT", b"TO:<%s>" % mail.recipient.encode("ascii"))
-            await self._command(b"DATA", expected=354)
-            phase = Phase.HANDED_OVER
-            await self._hand_over(mail.content)
-        except (SMTPException, OSError, TimeoutError) as error:
-            await self._recover(error)
-            raise classify(error, phase) from error
-        except BaseException:
-            self.client.close()
-            raise
-
-    async def _command(self, *words: bytes, expected: int = 250) -> None:
-        """The address goes out byte for byte: aiosmtplib's own MAIL and RCPT rewrite
-        what they take for a display form."""
-        response = await self.client.execute_command(*words)
-        taken = (250, 251) if expected == 250 else (expected,)
-        if response.code not in taken:
-            raise SMTPResponseException(response.code, response.message)
-
-    async def _hand_over(self, content: bytes) -> None:
-        protocol = self.client.protocol
-        if protocol is None:
-            raise aiosmtplib.SMTPServerDisconnected("Connection lost")
-        protocol.write(_stuffed(content) + b".\r\n")
-        response = await protocol.read_response(timeout=self.client.timeout)
-        if response.code != 250:
-            raise SMTPResponseException(response.code, response.message)
-
-    async def _recover(self, error: Exception) -> None:
-        """Ready for the next mail after a refusal; closed after anything else."""
-        refused = isinstance(error, SMTPResponseException) and 400 <= error.code < 600
-        if not refused or not self.client.is_connected:
-            self.client.close()
-            return
-        try:
-            await self.client.rset()
-        except (SMTPException, OSError, TimeoutError):
-            self.client.close()
-
-
 class Relay:
-    """At most `settings.connections` sessions; each carries one mail at a time."""
+    """At most `settings.connections` sessions; what waits for them, in order."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.on_room: Callable[[], None] = lambda: None  # room where none was
         self._settings = settings
         self._clock = clock
-        self._places = asyncio.Semaphore(settings.connections)
-        self._idle: list[_Connection] = []
+        self._waiting: deque[Job] = deque()
+        self._in_hand = 0
+        self._sessions: list[Session] = []
+        self._idle: list[Session] = []
+        self._opening: set[asyncio.Task[None]] = set()
+        self._retry_at = clock.monotonic()
         self._closed = False
+        self._changed_at: datetime = clock.now()
+        self._last_error = ""
+
+    @property
+    def room(self) -> int:
+        """How many more mails can be used now."""
+        most = IN_HAND_PER_CONNECTION * self._settings.connections
+        return max(0, most - self._in_hand)
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Each hears by its `done` what became of it."""
+        self._in_hand += len(jobs)
+        self._waiting.extend(jobs)
+        self._pump()
 
     async def deliver(self, mail: Mail) -> None:
         """Returns once the relay took the mail. Raises DeliveryError."""
-        async with self._places:
-            connection = await self._connection()
-            try:
-                await connection.deliver(mail)
-            except TransientFailure as failure:
-                if not connection.used or not _went_stale(failure):
-                    raise
-                # The relay had closed a kept connection; nothing of this mail is out.
-                connection = await self._connect()
-                await connection.deliver(mail)
-            finally:
-                self._put_back(connection)
+        told: asyncio.Future[DeliveryError | None]
+        told = asyncio.get_running_loop().create_future()
+
+        def done(failure: DeliveryError | None) -> None:
+            if not told.done():
+                told.set_result(failure)
+
+        job = Job(mail, done)
+        self.submit([job])
+        try:
+            failure = await told
+        except asyncio.CancelledError:
+            self._withdraw(job)
+            raise
+        if failure is not None:
+            raise failure
+
+    def connections(self) -> Sequence[Connection]:
+        """What the channel page shows."""
+        found = [
+            self._connection(number, "open", one.opened_at, one)
+            for number, one in enumerate(self._sessions, start=1)
+        ]
+        state = "connecting" if self._opening else "closed"
+        return found or [self._connection(1, state, self._changed_at)]
 
     async def close(self) -> None:
+        """Let connections go; what was not handed over is not sent any more."""
         self._closed = True
-        idle, self._idle = self._idle, []
-        await asyncio.gather(*(self._quit(connection) for connection in idle))
+        for task in tuple(self._opening):
+            task.cancel()
+        await asyncio.gather(*self._opening, return_exceptions=True)
+        self._fail_waiting(TransientFailure("smtp_closed"))
+        sessions = tuple(self._sessions)
+        for session in sessions:
+            session.quit()
+        await _closed(sessions)
+        for session in sessions:
+            session.end(aiosmtplib.SMTPServerDisconnected("closed"))
+        await _closed(sessions)
 
-    async def _connection(self) -> _Connection:
-        oldest = self._clock.monotonic() - MAX_IDLE_SECONDS
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.client.is_connected and connection.used_at > oldest:
-                return connection
-            connection.client.close()
-        return await self._connect()
+    def _withdraw(self, job: Job) -> None:
+        """Nobody waits for it any more: it does not leave, if it has not yet."""
+        if job in self._waiting:
+            self._waiting.remove(job)
+            self._in_hand -= 1
 
-    async def _connect(self) -> _Connection:
+    def _pump(self) -> None:
+        """Work for the idle sessions, and new ones for what still waits."""
+        while self._waiting and self._idle:
+            session = self._idle.pop()
+            if session.is_stale:
+                session.quit()
+            else:
+                session.begin()
+        for _ in range(self._missing()):
+            self._opening.add(asyncio.create_task(self._open()))
+
+    def _missing(self) -> int:
+        """Sessions to open. The first alone: five wrong logins lock an account."""
+        if self._closed or not self._waiting:
+            return 0
+        live = [one for one in self._sessions if not one.is_leaving]
+        if not live:
+            return 0 if self._opening else 1
+        if self._clock.monotonic() < self._retry_at:
+            return 0
+        free = self._settings.connections - len(live) - len(self._opening)
+        return max(0, min(free, len(self._waiting) - len(self._opening)))
+
+    async def _open(self) -> None:
+        found = await self._connected()
+        self._opening.remove(cast("asyncio.Task[None]", asyncio.current_task()))
+        if isinstance(found, DeliveryError):
+            self._refused(found)
+            return
+        self._sessions.append(found)
+        self._changed(error="")
+        found.begin()
+        self._pump()
+
+    def _refused(self, failure: DeliveryError) -> None:
+        self._changed(failure.code)
+        self._retry_at = self._clock.monotonic() + RETRY_SECONDS
+        if not self._sessions and not self._opening:
+            self._fail_waiting(failure)
+
+    def _fail_waiting(self, failure: DeliveryError) -> None:
+        waiting = tuple(self._waiting)
+        self._waiting.clear()
+        for job in waiting:
+            self._told(job, failure)
+
+    async def _connected(self) -> Session | DeliveryError:
         client = self._client()
         try:
             await client.connect()
             if client.is_ehlo_or_helo_needed:
                 await client.ehlo()
+            if client.transport is None or client.transport.is_closing():
+                raise aiosmtplib.SMTPServerDisconnected("connection lost")
         except (SMTPException, OSError, TimeoutError, ValueError) as error:
             client.close()
             log.warning("relay.unreachable", kind=type(error).__name__)
-            raise classify(error, Phase.SESSION) from error
-        return _Connection(client, self._clock.monotonic())
+            return classify(error, Phase.SESSION)
+        except BaseException:
+            client.close()
+            raise
+        return Session(
+            cast(asyncio.Transport, client.transport),
+            pipelining=client.supports_extension("pipelining"),
+            timeout_seconds=self._settings.timeout_seconds,
+            max_mails=MAILS_PER_CONNECTION,
+            clock=self._clock,
+            take=self._take,
+            told=self._told,
+            idle=self._idle.append,
+            ended=self._ended,
+        )
 
     def _client(self) -> aiosmtplib.SMTP:
         settings = self._settings
@@ -208,24 +198,46 @@ class Relay:
             cert_bundle=str(settings.relay_ca_file) if settings.relay_ca_file else None,
         )
 
-    def _put_back(self, connection: _Connection) -> None:
-        connection.used = True
-        connection.used_at = self._clock.monotonic()
-        if connection.client.is_connected and not self._closed:
-            self._idle.append(connection)
-        else:
-            connection.client.close()
+    def _take(self) -> Job | None:
+        return self._waiting.popleft() if self._waiting else None
 
-    async def _quit(self, connection: _Connection) -> None:
-        with contextlib.suppress(SMTPException, OSError, TimeoutError):
-            await connection.client.quit(timeout=0.3)
-        connection.client.close()
+    def _told(self, job: Job, failure: DeliveryError | None) -> None:
+        self._in_hand -= 1
+        job.done(failure)
+        if self.room == 1:
+            self.on_room()
+
+    def _ended(self, session: Session, moved: Sequence[Job]) -> None:
+        self._sessions.remove(session)
+        if session in self._idle:
+            self._idle.remove(session)
+        if session.last_error:
+            self._changed(session.last_error)
+        for job in reversed(moved):
+            job.moved = True
+            self._waiting.appendleft(job)
+        if self._closed:
+            self._fail_waiting(TransientFailure("smtp_closed"))
+        self._pump()
+
+    def _changed(self, error: str) -> None:
+        self._changed_at = self._clock.now()
+        self._last_error = error
+
+    def _connection(
+        self, number: int, state: str, since: datetime, session: Session | None = None
+    ) -> Connection:
+        return Connection(
+            name=str(number),
+            state=state,
+            since=since,
+            window=session.window if session else 0,
+            awaited=session.awaited if session else 0,
+            last_error=self._last_error,
+        )
 
 
-def _went_stale(failure: TransientFailure) -> bool:
-    return failure.code in ("smtp_unreachable", "smtp_421")
-
-
-def _stuffed(content: bytes) -> bytes:
-    """Doubles leading dots (RFC 5321 section 4.5.2)."""
-    return re.sub(rb"(?m)^\.", b"..", content)
+async def _closed(sessions: Sequence[Session]) -> None:
+    if sessions:
+        closed = [session.closed for session in sessions]
+        await asyncio.wait(closed, timeout=FAREWELL_SECONDS)

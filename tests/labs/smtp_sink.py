@@ -30,6 +30,7 @@ class Sink:
     once: dict[str, str] = field(default_factory=dict)  # a reply given a single time
     late: asyncio.Event | None = None  # the answer to a mail waits for it
     greeting: str = ""
+    pipelining: bool = False  # aiosmtpd can, but does not say so
     connections: int = 0
     open_now: set[SMTP] = field(default_factory=set)
 
@@ -54,6 +55,18 @@ class Sink:
 class _Handler:
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
+
+    async def handle_EHLO(
+        self,
+        server: SMTP,
+        session: Session,
+        envelope: Envelope,
+        hostname: str,
+        responses: list[str],
+    ) -> list[str]:
+        session.host_name = hostname
+        offered = ["250-PIPELINING"] if self._sink.pipelining else []
+        return [responses[0], *offered, *responses[1:]]
 
     async def handle_MAIL(
         self, server: SMTP, session: Session, envelope: Envelope, sender: str, _: object
@@ -120,12 +133,13 @@ async def smtp_sink(
     implicit: bool = False,
     login: tuple[str, str] | None = None,
     port: int = 0,
+    pipelining: bool = False,
 ) -> AsyncIterator[Sink]:
     """A sink on a loopback port, gone when the context is left.
 
     With `login` and without `tls` it takes that login but does not insist on one.
     """
-    sink = Sink()
+    sink = Sink(pipelining=pipelining)
     loop = asyncio.get_running_loop()
 
     def authenticate(*arguments: object) -> AuthResult:

@@ -26,7 +26,7 @@ from pydantic import SecretStr, ValidationError
 from adapters.mail import Settings, build
 from adapters.mail.adapter import EmailAdapter
 from adapters.mail.addresses import normalise
-from adapters.mail.relay import GREYLIST_DELAY, Phase, classify
+from adapters.mail.endings import GREYLIST_DELAY, Phase, classify
 from gateway.clock import ManualClock
 from gateway.contract import (
     Accepted,
@@ -43,6 +43,7 @@ from gateway.errors import (
     PermanentFailure,
     TransientFailure,
 )
+from tests.labs.onebot_peer import until
 from tests.labs.smtp_sink import DROP, smtp_sink
 
 NOW = datetime(2026, 11, 20, 2, 30, tzinfo=UTC)
@@ -129,11 +130,17 @@ REPLIES: list[tuple[str, str, type[DeliveryError], bool]] = [
 ]
 
 
+@pytest.mark.parametrize("pipelining", [False, True])
 @pytest.mark.parametrize(("moment", "reply", "kind", "throttled"), REPLIES)
 async def test_each_reply_on_the_wire_has_its_outcome(
-    moment: str, reply: str, kind: type[DeliveryError], throttled: bool
+    moment: str,
+    reply: str,
+    kind: type[DeliveryError],
+    throttled: bool,
+    pipelining: bool,
 ) -> None:
-    async with smtp_sink() as sink:
+    """A-21, H-10: greylisted, 421, cut before and after the last dot."""
+    async with smtp_sink(pipelining=pipelining) as sink:
         sink.replies[moment] = reply
         sender = adapter(sink.port)
         result = await outcome(sender, message())
@@ -198,6 +205,29 @@ def test_greylisting_tells_when_to_come_back() -> None:
     assert found.detail == "4.2.0"
 
 
+@pytest.mark.parametrize("pipelining", [False, True])
+async def test_each_mail_of_many_has_its_own_state(pipelining: bool) -> None:
+    """A-20: 250 for some, 4yz and 5yz for others; nobody gets what was refused."""
+    notes = [message(n, f"m{n}@member.example") for n in range(30)]
+    async with smtp_sink(pipelining=pipelining) as sink:
+        for n in range(0, 30, 3):
+            sink.replies[f"m{n}@member.example"] = "450 4.2.1 mailbox busy"
+        for n in range(1, 30, 5):
+            sink.replies[f"m{n}@member.example"] = "550 5.1.1 no such user"
+        sender = adapter(sink.port, connections=2)
+        told: dict[str, Outcome] = {}
+        sender.attach(told.__setitem__, lambda: None)
+        sender.submit(notes)
+        await until(lambda: len(told) == len(notes))
+        await sender.close()
+    taken = sorted(mail.recipients[0] for mail in sink.mails)
+    accepted = [n for n in notes if isinstance(told[n.id], Accepted)]
+    assert taken == sorted(note.to.value for note in accepted)
+    for number, note in enumerate(notes):
+        kind = TransientFailure if number % 3 == 0 else Accepted
+        assert type(told[note.id]) is (PermanentFailure if number % 5 == 1 else kind)
+
+
 async def test_nobody_listening_is_transient(unused_tcp_port: int) -> None:
     sender = adapter(unused_tcp_port)
     assert isinstance(await outcome(sender, message()), TransientFailure)
@@ -218,8 +248,11 @@ async def test_a_silent_relay_after_the_last_dot_is_unknown() -> None:
     assert len(sink.mails) == 1
 
 
-async def test_connections_are_reused_and_never_more_than_allowed() -> None:
-    async with smtp_sink() as sink:
+@pytest.mark.parametrize("pipelining", [False, True])
+async def test_connections_are_reused_and_never_more_than_allowed(
+    pipelining: bool,
+) -> None:
+    async with smtp_sink(pipelining=pipelining) as sink:
         sender = adapter(sink.port, connections=3)
         await asyncio.gather(*(outcome(sender, message(n)) for n in range(30)))
         assert sink.connections <= 3
@@ -227,8 +260,9 @@ async def test_connections_are_reused_and_never_more_than_allowed() -> None:
     assert len(sink.mails) == 30
 
 
-async def test_a_kept_connection_that_died_costs_no_attempt() -> None:
-    async with smtp_sink() as sink:
+@pytest.mark.parametrize("pipelining", [False, True])
+async def test_a_kept_connection_that_died_costs_no_attempt(pipelining: bool) -> None:
+    async with smtp_sink(pipelining=pipelining) as sink:
         sender = adapter(sink.port)
         assert isinstance(await outcome(sender, message(0)), Accepted)
         sink.once["MAIL"] = "421 4.4.2 idle too long"
@@ -295,6 +329,7 @@ async def test_a_wrong_password_is_the_account_s_trouble(
 
 
 async def test_required_tls_never_falls_back_to_plain() -> None:
+    """H-10: a relay that does not offer STARTTLS gets nothing."""
     async with smtp_sink() as sink:
         sender = adapter(sink.port, relay_tls="required")
         assert isinstance(await outcome(sender, message()), TransientFailure)
@@ -354,6 +389,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("to", HOSTILE)
 async def test_a_hostile_address_is_never_written_to(to: str) -> None:
+    """A-22."""
     async with smtp_sink() as sink:
         result = await outcome(adapter(sink.port), message(to=to))
     assert isinstance(result, PermanentFailure)
@@ -372,6 +408,7 @@ GOOD = [
 
 @pytest.mark.parametrize("to", GOOD)
 async def test_what_is_stored_is_what_goes_into_rcpt(to: str) -> None:
+    """A-22."""
     assert normalise(to) == to
     async with smtp_sink() as sink:
         sender = adapter(sink.port)

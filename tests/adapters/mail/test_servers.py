@@ -7,7 +7,7 @@ import shutil
 import smtplib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.message import EmailMessage
 from email.policy import default
 
@@ -24,6 +24,7 @@ from gateway.contract import (
     InboundMessage,
     MessageKind,
     OutboundMessage,
+    Outcome,
     ReceiptState,
 )
 from gateway.errors import StorageUnavailable
@@ -141,6 +142,28 @@ async def test_an_answer_reaches_the_mailbox_and_the_reply_comes_back(net: Net) 
     assert event.reply_token == "tok-1.x"
     assert event.answers_to == outcome.provider_ids
     assert not event.automatic
+
+
+async def test_mails_pipelined_to_postfix_all_arrive_whole(net: Net) -> None:
+    """RFC 2920 with a server that we did not write."""
+    told: dict[str, Outcome] = {}
+    net.adapter.attach(told.__setitem__, lambda: None)
+    notes = [replace(outbound("li@member.example"), id=f"P{n}") for n in range(40)]
+    net.adapter.submit(notes)
+    await until(lambda: len(told) == len(notes))
+    assert all(isinstance(one, Accepted) for one in told.values())
+    await until(lambda: len(net.mailboxes.inbox("li")) == len(notes))
+    mails = [
+        email.message_from_bytes(raw, policy=default)
+        for raw in await asyncio.to_thread(net.mailboxes.inbox, "li")
+    ]
+    assert {mail["Message-ID"] for mail in mails} == {
+        f"<lx.{note.id}@centre.example>" for note in notes
+    }
+    for mail in mails:
+        body = mail.get_body(("plain",))
+        assert body is not None
+        assert body.get_content().splitlines() == notes[0].text.splitlines()
 
 
 async def test_a_refusal_behind_the_relay_comes_back_as_a_receipt(net: Net) -> None:
