@@ -16,6 +16,7 @@ ADAPTERS = {
     "onebot": "adapters.onebot",
     "aliyun": "adapters.aliyun",
     "tencent": "adapters.tencent",
+    "smpp": "adapters.smpp",
 }
 
 

@@ -85,6 +85,7 @@ class Means(Enum):
     OPTED_OUT = auto()  # the number refuses us: provider's or carrier's blacklist
     TOO_FAST = auto()  # calls a second
     USED_UP = auto()  # a daily, hourly or per-number allowance
+    AGAIN = auto()  # not sent, for a passing reason of theirs
     ACCOUNT = auto()  # money, keys, rights: nothing goes out until staff mend it
     UNCLEAR = auto()  # broke inside the provider, perhaps after it was sent
 
@@ -103,6 +104,8 @@ def meaning(code: str, means: Means) -> DeliveryError:
             return TransientFailure(code, throttled=True)
         case Means.USED_UP:
             return TransientFailure(code, retry_after=ALLOWANCE_PAUSE, throttled=True)
+        case Means.AGAIN:
+            return TransientFailure(code)
         case Means.ACCOUNT:
             return TransientFailure(code, retry_after=ACCOUNT_PAUSE)
         case Means.UNCLEAR:

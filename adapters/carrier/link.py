@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import cast
 
 import structlog
 
@@ -155,8 +156,8 @@ class Link(asyncio.Protocol):
     # --- for the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's own transports don't descend from asyncio.Transport.
+        self._transport = cast(asyncio.Transport, transport)
         self._heard_at = self._opened_at = self._clock.monotonic()
         self.write([self._codec.login(self._next())])
         self._wait()

@@ -1,0 +1,116 @@
+"""How the simulated centre behaves. Every field is a command line option too, and can
+be set while it runs."""
+
+from argparse import ArgumentParser, Namespace
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behaviour:
+    """Shares are from 0 to 1, delays in seconds, rates a second; 0 is off."""
+
+    refuse_share: float = 0.0
+    refuse_numbers: tuple[str, ...] = ()
+    refuse_words: tuple[str, ...] = ()
+    refuse_part: int = 0  # this part of every long message
+    refuse_status: int = 0x0B
+    throttle_rate: float = 0.0  # more than this is refused with ESME_RTHROTTLED
+    serve_rate: float = 0.0  # answers leave no faster than this
+    answer_delay_min: float = 0.0
+    answer_delay_max: float = 0.0
+    drop_share: float = 0.0  # taken, but never answered
+    mute: bool = False  # take nothing, answer nothing: a half-open connection
+    hang_up_at: int = 0  # after so many bytes of a connection
+    receipts: bool = True
+    receipt_delay_min: float = 0.0
+    receipt_delay_max: float = 0.0
+    early_share: float = 0.0  # receipts that leave before the answer
+    fail_share: float = 0.0  # receipts that say UNDELIV
+    withhold_share: float = 0.0
+    repeat_share: float = 0.0
+    contradict_share: float = 0.0  # the other final state follows
+    enroute_share: float = 0.0  # an ENROUTE comes too, after the final one
+    reorder: bool = False  # receipts of one batch in any order
+    receipt_tlvs: bool = False  # receipted_message_id and message_state besides
+    message_ids: str = "as_is"  # as in the channel's settings
+    id_wrap: int = 0  # ids begin again after so many
+    deliver_window: int = 1000  # receipts and replies without an answer
+    deliver_again_after: float = 1.0  # what was refused for now
+    mo_rate: float = 0.0  # messages from members
+    mo_text: str = "你好"
+    binds: int = 0  # connections of one account at a time
+
+    @property
+    def picks(self) -> bool:
+        """Whether messages are treated differently."""
+        return bool(
+            self.refuse_share
+            or self.refuse_numbers
+            or self.refuse_words
+            or self.refuse_part
+            or self.throttle_rate
+        )
+
+    @property
+    def delays(self) -> bool:
+        return bool(
+            self.answer_delay_max
+            or self.serve_rate
+            or self.drop_share
+            or self.early_share
+        )
+
+    @property
+    def odd_receipts(self) -> bool:
+        return bool(
+            self.receipt_delay_max
+            or self.fail_share
+            or self.withhold_share
+            or self.repeat_share
+            or self.contradict_share
+            or self.enroute_share
+            or self.reorder
+        )
+
+
+def add_options(parser: ArgumentParser) -> None:
+    for field in fields(Behaviour):
+        option = "--" + field.name.replace("_", "-")
+        kind: type = type(field.default)
+        if kind is bool:
+            parser.add_argument(option, type=_flag, default=field.default)
+        elif kind is tuple:
+            parser.add_argument(option, type=_words, default=field.default)
+        elif kind is int:
+            parser.add_argument(option, type=_whole, default=field.default)
+        else:
+            parser.add_argument(option, type=kind, default=field.default)
+
+
+def from_options(options: Namespace) -> Behaviour:
+    return Behaviour(**{f.name: getattr(options, f.name) for f in fields(Behaviour)})
+
+
+def value(name: str, written: str) -> Any:
+    """A field's value as written on a command line. Raises ValueError."""
+    defaults = {field.name: field.default for field in fields(Behaviour)}
+    if name not in defaults:
+        raise ValueError(f"there is no setting {name}")
+    kind = type(defaults[name])
+    readers = {bool: _flag, tuple: _words, int: _whole}
+    return readers.get(kind, kind)(written)
+
+
+def _flag(written: str) -> bool:
+    if written not in {"on", "off"}:
+        raise ValueError("expected on or off")
+    return written == "on"
+
+
+def _words(written: str) -> tuple[str, ...]:
+    return tuple(filter(None, written.split(",")))
+
+
+def _whole(written: str) -> int:
+    return int(written, 0)
