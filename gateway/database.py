@@ -22,6 +22,7 @@ from tortoise.migrations.executor import MigrationExecutor
 from tortoise.transactions import in_transaction
 
 from gateway.errors import SettingsError
+from gateway.sqlite import Inside, Sqlite
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -81,17 +82,16 @@ MODULES = {
 }
 
 
-def config(url: str) -> dict[str, Any]:
-    """Tortoise configuration for one database URL."""
-    return {"connections": {"default": _pragmas(url)}, "apps": MODULES}
+def config(url: str, **sqlite: float) -> dict[str, Any]:
+    """Tortoise configuration for one database URL; `sqlite` as `gateway.sqlite`."""
+    return {"connections": {"default": _engine(url, sqlite)}, "apps": MODULES}
 
 
-def _pragmas(url: str) -> str:
-    if url.startswith("sqlite://"):
-        join = "&" if "?" in url else "?"
-        # FULL: only this survives a power cut in WAL mode.
-        return f"{url}{join}journal_mode=WAL&synchronous=FULL&busy_timeout=5000"
-    return re.sub(r"^postgres(ql)?://", "asyncpg://", url)
+def _engine(url: str, sqlite: Mapping[str, float]) -> str | dict[str, Any]:
+    if not url.startswith("sqlite://"):
+        return re.sub(r"^postgres(ql)?://", "asyncpg://", url)
+    path = url.removeprefix("sqlite://").partition("?")[0]
+    return {"engine": "gateway.sqlite", "credentials": {"file_path": path, **sqlite}}
 
 
 DEVELOPMENT = config("sqlite://data/migrations.sqlite3")
@@ -99,11 +99,14 @@ DEVELOPMENT = config("sqlite://data/migrations.sqlite3")
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[None]:
-    """Connect, migrate, and keep the database open while the context lasts."""
+async def opened(url: str, **sqlite: float) -> AsyncIterator[None]:
+    """Connect, migrate, and keep the database open while the context lasts.
+
+    `busy_seconds` and `read_seconds` bound what SQLite waits for.
+    """
     # Tortoise keeps statements by connection name, in the dialect of the first engine.
     EXECUTOR_CACHE.clear()
-    await Tortoise.init(config=config(url), _enable_global_fallback=True)
+    await Tortoise.init(config=config(url, **sqlite), _enable_global_fallback=True)
     try:
         await migrate()
         yield
@@ -162,19 +165,42 @@ def _numbered(sql: str) -> str:
 
 async def rows(sql: str, *values: Any) -> list[Row]:
     """Run one statement, return its rows. `sql` holds `?` only as placeholders."""
-    found = await connection().execute_query_dict(_for_engine(sql), list(values))
-    return [dict(row) for row in found]
+    return await connection().execute_query_dict(_for_engine(sql), list(values))
 
 
 async def execute(sql: str, *values: Any) -> int:
     """Run one statement, return how many rows it changed."""
-    changed, _ = await connection().execute_query(_for_engine(sql), list(values))
+    current: Any = connection()
+    if is_postgres():
+        changed = await current._translate_exceptions(_changed, sql, values)
+    else:
+        changed, _ = await current.execute_query(sql, list(values))
     return int(changed)
+
+
+async def _changed(client: Any, sql: str, values: Sequence[Any]) -> int:
+    """Tortoise reads the object id, always 0, from the status of an INSERT."""
+    async with client.acquire_connection() as raw:
+        status: str = await raw.execute(_numbered(sql), *values)
+    count = status.rpartition(" ")[2]
+    return int(count) if count.isdigit() else 0
 
 
 async def execute_many(sql: str, values: Sequence[Sequence[Any]]) -> None:
     if values:
         await connection().execute_many(_for_engine(sql), [list(v) for v in values])
+
+
+async def run_all(statements: Sequence[tuple[str, Sequence[Any]]]) -> list[int]:
+    """Run several statements all or none, return how many rows each changed.
+
+    One step on SQLite, where every step costs two turns of the interpreter lock.
+    """
+    current = connection()
+    if isinstance(current, Sqlite | Inside):
+        return await current.run_all(statements)
+    async with transaction():
+        return [await execute(sql, *values) for sql, values in statements]
 
 
 def table(
@@ -215,12 +241,12 @@ async def transaction() -> AsyncIterator[None]:
 
 
 async def _enter(context: TransactionContext) -> None:
-    """Tortoise takes SQLite's one writer before BEGIN, and keeps it for ever where
-    the task is cancelled in between (seen in 1.1.9)."""
+    """Tortoise takes a connection before BEGIN, and keeps it for ever where the task
+    is cancelled in between (seen in 1.1.9)."""
     try:
         await context.__aenter__()
     except asyncio.CancelledError as error:
-        if hasattr(context, "token"):  # it has the writer
+        if hasattr(context, "token"):  # it has the connection
             await context.__aexit__(type(error), error, error.__traceback__)
         raise
 

@@ -5,6 +5,7 @@ GatewayError
 ├── RequestError           the caller's mistake: bad signature, bad payload, ...
 │   └── NotFound           there is no such thing, or it is not yours to see
 ├── StorageUnavailable     nothing was stored; the provider has to push again
+├── ReadTooSlow            a question that would hold up the database too long
 └── DeliveryError          the provider conversation did not end in acceptance
     ├── PermanentFailure   refused, and would be refused again
     ├── TransientFailure   certainly not sent; safe to repeat
@@ -59,7 +60,17 @@ class NotFound(RequestError):
 
 
 class StorageUnavailable(GatewayError):
-    """The database did not commit; the provider must not hear "accepted"."""
+    """The database did not commit; the provider must not hear "accepted".
+
+    `code` tells why: busy, full, unreachable, rolled_back, not_stored.
+    """
+
+
+class ReadTooSlow(GatewayError):
+    """A read was ended after the seconds it may take; a narrower one may do."""
+
+    def __init__(self) -> None:
+        super().__init__("read_too_slow")
 
 
 class DeliveryError(GatewayError):
