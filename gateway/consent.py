@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from gateway.text import fold_width
@@ -46,7 +47,7 @@ def opt_out_strength(
     this address accepts them.
     """
     word = _bare(text)
-    if word not in map(fold_width, words):
+    if word not in _folded(frozenset(words)):
         return None
     lone_letter = len(word) == 1 and word.isalpha()
     return (
@@ -74,7 +75,12 @@ def opt_out_prefix(text: str, words: Collection[str] = OPT_OUT_WORDS) -> str | N
 
 def is_opt_in(text: str, words: Collection[str] = OPT_IN_WORDS) -> bool:
     """Whether the whole message resumes what an opt-out stopped."""
-    return _bare(text) in map(fold_width, words)
+    return _bare(text) in _folded(frozenset(words))
+
+
+@lru_cache(maxsize=16)
+def _folded(words: frozenset[str]) -> frozenset[str]:
+    return frozenset(map(fold_width, words))
 
 
 def _bare(text: str) -> str:

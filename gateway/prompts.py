@@ -6,9 +6,10 @@ or a question is a message for a person.
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from gateway.text import fold_width
 
@@ -116,15 +117,16 @@ def _folded(text: str) -> str:
     return fold_width(text) if len(text) <= 4 * LONGEST_REPLY else ""
 
 
-def _meanings(prompt: Prompt) -> dict[str, set[str]]:
+@lru_cache(maxsize=64)
+def _meanings(prompt: Prompt) -> Mapping[str, set[str]]:
     meanings = defaultdict[str, set[str]](set)
     for value, words in prompt.options:
         for word in words:
             meanings[fold_width(word)].add(value)
-    return meanings
+    return dict(meanings)
 
 
-def _look_up(word: str, meanings: dict[str, set[str]]) -> set[str]:
+def _look_up(word: str, meanings: Mapping[str, set[str]]) -> set[str]:
     """Values of a word as it stands, else without what people say around it."""
     lead = next((lead for lead in _LEADS if word.startswith(lead)), "")
     tail = next((tail for tail in _TAILS if word.endswith(tail)), "")

@@ -12,7 +12,7 @@ from gateway.tables import PromptRow
 
 # An RSVP may be changed until the activity; what is asked once is closed by its answer.
 KEPT_OPEN = frozenset({PromptKind.RSVP})
-_ASKED: dict[str, Prompt] = {"rsvp": RSVP, "rating": RATING}
+ASKED: dict[str, Prompt] = {"rsvp": RSVP, "rating": RATING}
 
 
 async def ask(
@@ -50,9 +50,9 @@ async def open_at(core: Core, addresses: Sequence[Address]) -> list[OpenPrompt]:
     found = []
     for address in addresses:
         for row in await _open_rows(core, address):
-            if row.prompt in _ASKED:
+            if row.prompt in ASKED:
                 found.append(
-                    OpenPrompt(id=row.id, code=row.code, prompt=_ASKED[row.prompt])
+                    OpenPrompt(id=row.id, code=row.code, prompt=ASKED[row.prompt])
                 )
     return found
 

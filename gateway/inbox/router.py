@@ -1,10 +1,14 @@
-"""Takes stored messages one by one, decides what each means, and acts on it.
+"""Takes stored messages by the batch, decides what each means, and acts on it.
 
-Each message is one transaction. What fails three times goes to the review tray with
-its deadline running; nothing is left out, nothing stops the queue.
+A batch is one transaction, decided in the order of the messages. Where one fails its
+messages are taken one by one, each in its own transaction. What fails three times goes
+to the review tray with its deadline running; nothing is left out, nothing stops the
+queue.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
@@ -16,7 +20,9 @@ from gateway.consent import OPT_OUT_WORDS
 from gateway.contract import Address, AddressKind
 from gateway.core import Core
 from gateway.database import to_micros
+from gateway.errors import StorageUnavailable
 from gateway.inbox import act
+from gateway.inbox.bulk import acts, read, write
 from gateway.inbox.route import (
     Answer,
     Append,
@@ -30,16 +36,30 @@ from gateway.inbox.route import (
     decide,
     numbers_in,
 )
+from gateway.inquiries import timeline
 from gateway.inquiries.say import reach_of
 from gateway.outbox import follow, receipts
 from gateway.tables import AddressRow, Inbound, Inquiry
 
 log = structlog.get_logger()
 TRIES = 3
-BATCH = 100  # messages looked at before receipts get their turn
+BATCH = 500  # messages of one transaction
+GATHER_SECONDS = 0.01  # while messages pour in, so long until the next batch
+_TURN = 0x4C58_524F  # the number of a lock in PostgreSQL
 SWEEP_SECONDS = 60.0  # between two looks at receipts that found no message
 
 Today = Callable[[], Awaitable[tuple[str, str, str] | None]]
+
+
+@dataclass(slots=True)
+class Routed:
+    """What one batch changed, for the pages that are open."""
+
+    count: int = 0
+    inquiries: set[int] = field(default_factory=set)
+    broadcasts: set[int] = field(default_factory=set)
+    reviews: list[int] = field(default_factory=list)
+    alone: list[Inbound] = field(default_factory=list)
 
 
 class Router:
@@ -56,13 +76,68 @@ class Router:
             moved = await self.step()
             if not moved:
                 await self._core.wakeups.wait("router", 1.0)
+            elif moved < BATCH:
+                await asyncio.sleep(GATHER_SECONDS)
 
     async def step(self) -> int:
         """Route what waits, then match receipts; how many rows were moved."""
+        try:
+            routed = await self._core.commits.run(self._batch)
+        except StorageUnavailable as error:
+            log.warning("router.no_storage", code=error.code)
+            return 0
+        except Exception:
+            log.exception("router.batch_failed")
+            return await self._one_by_one() + await self._receipts()
+        if routed.count:
+            await self._tell_all(routed)
+        return routed.count + await self._receipts()
+
+    async def _batch(self) -> Routed:
+        """Runs in a transaction, perhaps twice: tells nobody before its end."""
+        messages = await read.stored(BATCH) if await _my_turn() else []
+        if not messages:
+            return Routed()
+        core = self._core
+        world = await read.world(core, messages)
+        taken = acts.take(acts.Desk.at(core, world), messages)
+        expires = timedelta(hours=core.settings.policy.answer_expires_hours)
+        await write.world(world, taken.done, expires)
+        return Routed(
+            count=len(taken.done) + len(taken.alone),
+            inquiries={one.id for one in world.matters.values() if one.touched},
+            broadcasts={
+                one.broadcast_id
+                for one in world.answered
+                if one.broadcast_id is not None
+            },
+            reviews=[one.id for one in taken.done if one.state == "review"],
+            alone=[await self._alone(one.id) for one in taken.alone],
+        )
+
+    async def _alone(self, inbound_id: int) -> Inbound:
+        message = await Inbound.get(id=inbound_id)
+        await self._handle(message)
+        await message.save()
+        return message
+
+    async def _tell_all(self, routed: Routed) -> None:
+        """Once for a batch: pages read again, and senders look what waits."""
+        core = self._core
+        core.wakeups.wake_all()
+        await timeline.announce(core, routed.inquiries)
+        for broadcast in routed.broadcasts:
+            core.hub.publish("broadcast", broadcast)
+        for inbound_id in routed.reviews[:1]:
+            core.hub.publish("review", inbound_id)
+        for message in routed.alone:
+            await self._tell(message)
+
+    async def _one_by_one(self) -> int:
         waiting = await Inbound.filter(state="stored").order_by("id").limit(BATCH)
         for message in waiting:
             await self._route(message.id)
-        return len(waiting) + await self._receipts()
+        return len(waiting)
 
     async def _receipts(self) -> int:
         """Match new receipts; the others wait for their messages, or a sweep."""
@@ -107,7 +182,7 @@ class Router:
 
     async def _claim(self, inbound_id: int) -> Inbound | None:
         """Lock the row; None where another process has it or is done with it."""
-        locked = await db.rows(
+        locked = await _my_turn() and await db.rows(
             "SELECT id FROM inbound WHERE id = ? AND state = 'stored'"
             f"{db.for_update()}",
             inbound_id,
@@ -155,6 +230,19 @@ class Router:
                 await act.register(core, message, reach)
             case Review(reason, candidates):
                 act.review(message, reason, candidates)
+
+
+async def _my_turn() -> bool:
+    """Whether this process may route now, until the end of the transaction.
+
+    Two that route at once could open two inquiries for two messages of one person.
+    A process that was paused or cut off with its turn loses it after ten seconds.
+    """
+    if not db.is_postgres():
+        return True
+    await db.execute("SET LOCAL idle_in_transaction_session_timeout = '10s'")
+    found = await db.rows("SELECT pg_try_advisory_xact_lock(?) AS mine", _TURN)
+    return bool(found[0]["mine"])
 
 
 async def know(core: Core, message: Inbound) -> AddressRow:

@@ -9,9 +9,9 @@ from gateway.actors import GATEWAY, Actor
 from gateway.channels import Reach
 from gateway.contract import Address, AddressKind, MessageKind
 from gateway.core import Core
-from gateway.database import rows
 from gateway.errors import RequestError
 from gateway.inquiries import matters, timeline
+from gateway.inquiries.busy import Busy
 from gateway.inquiries.say import say
 from gateway.status import InquiryState
 from gateway.tables import Inbound, Inquiry, Member, Organisation
@@ -39,16 +39,16 @@ async def from_message(core: Core, message: Inbound, reach: Reach) -> Inquiry:
 
     Runs in the router's transaction.
     """
-    received = _received_at(message, core.clock.now())
+    received = received_at(message.sent_at, message.received_at, core.clock.now())
     organisation = await home_centre(message.member_id)
     member = await Member.get_or_none(id=message.member_id)
-    text = f"{message.subject}\n{message.text}" if message.subject else message.text
+    text = text_of(message.subject, message.text)
     inquiry = await _create(
         core,
         received=received,
         organisation_id=organisation.id,
         member_id=message.member_id,
-        owner_id=await _least_busy(organisation.id),
+        owner_id=(await Busy.of([organisation.id])).give(organisation.id),
         source="message",
         channel=message.channel,
         kind=message.kind,
@@ -68,6 +68,11 @@ async def from_message(core: Core, message: Inbound, reach: Reach) -> Inquiry:
         await acknowledge(core, inquiry, reach, message)
     await inquiry.save()
     return inquiry
+
+
+def text_of(subject: str, text: str) -> str:
+    """What a message asks."""
+    return f"{subject}\n{text}" if subject else text
 
 
 async def acknowledge(
@@ -140,10 +145,8 @@ def deadline_from(core: Core, at: datetime, days: int | None = None) -> sla.Dead
     return sla.deadline(at, count, core.calendar, centre.timezone)
 
 
-def _received_at(message: Inbound, now: datetime) -> datetime:
+def received_at(sent: datetime | None, ours: datetime, now: datetime) -> datetime:
     """The provider's time where it is plausible, else ours (reliability 2.3)."""
-    sent: datetime | None = message.sent_at
-    ours: datetime = message.received_at
     if sent is None or sent > now or now - sent > LATEST:
         return ours
     return sent
@@ -167,18 +170,6 @@ async def home_centre(member_id: int | None) -> Organisation:
     if top is None:
         raise RequestError("no_organisation", "add an organisation first", status=409)
     return top
-
-
-async def _least_busy(organisation_id: int) -> int | None:
-    """The clerk of this organisation with the fewest open inquiries."""
-    found = await rows(
-        "SELECT s.id FROM staff s LEFT JOIN inquiries i "
-        "ON i.owner_id = s.id AND i.state <> 'closed' "
-        "WHERE s.organisation_id = ? AND s.role = 'clerk' AND s.active "
-        "GROUP BY s.id ORDER BY COUNT(i.id), s.id LIMIT 1",
-        organisation_id,
-    )
-    return found[0]["id"] if found else None
 
 
 def address_of(inquiry: Inquiry) -> Address | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from gateway import tokens
 from gateway.actors import GATEWAY, Actor
@@ -29,7 +29,26 @@ async def ways_to(core: Core, inquiry: Inquiry) -> list[Reach]:
     return await reaches(core, inquiry.member_id, first)
 
 
-def reach_of(message: Inbound) -> Reach:
+class Written(Protocol):
+    """What is known of a message that came in."""
+
+    @property
+    def channel(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def value(self) -> str: ...
+    @property
+    def conversation_kind(self) -> str: ...
+    @property
+    def conversation_value(self) -> str: ...
+    @property
+    def provider_id(self) -> str: ...
+    @property
+    def received_at(self) -> datetime: ...
+
+
+def reach_of(message: Written) -> Reach:
     """How to answer this very message; in a group, there and by name."""
     sender = Address(AddressKind(message.kind), message.value)
     group = None

@@ -37,12 +37,18 @@ async def note(
     )
 
 
+MOST_TOLD = 50  # inquiries; of more a page reads the whole list again
+
+
 async def announce(core: Core, inquiry_ids: Collection[int]) -> None:
     """Tell open pages of those who may see these inquiries.
 
     Call it after the commit. Who received a matter first hears of it too.
     """
     if not inquiry_ids:
+        return
+    if len(inquiry_ids) > MOST_TOLD:
+        core.hub.publish("refresh", "")
         return
     found = await rows(
         "SELECT i.id, i.attention, o.path, f.path AS first_path FROM inquiries i "

@@ -1,0 +1,570 @@
+"""Decides a batch in memory, message by message in their order, and does what was
+decided: the same as `gateway.inbox.act` does to single rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+
+from gateway import tokens
+from gateway.channels import NoRoute, Reach, choose
+from gateway.consent import OPT_OUT_WORDS
+from gateway.contract import AddressKind, MessageKind
+from gateway.core import Core
+from gateway.inbox.bulk.read import counts_replies
+from gateway.inbox.bulk.world import (
+    Belongs,
+    Letter,
+    Line,
+    Matter,
+    Message,
+    OptOut,
+    Person,
+    Question,
+    World,
+    address_of,
+)
+from gateway.inbox.route import (
+    Answer,
+    Append,
+    Command,
+    CommandName,
+    Decision,
+    Refuse,
+    Register,
+    Resume,
+    Review,
+    Situation,
+    decide,
+)
+from gateway.inquiries import matters
+from gateway.inquiries.closing import DISSATISFIED
+from gateway.inquiries.register import deadline_from, received_at, text_of
+from gateway.inquiries.say import day_text, hours_text, reach_of, render
+from gateway.outbox.enqueue import rank
+from gateway.prompts import PromptKind
+from gateway.questions import KEPT_OPEN
+from gateway.sla import Deadline
+from gateway.status import InquiryState
+from gateway.text import excerpt
+
+
+class Alone(StrEnum):
+    """How a message is taken that has to be acted on by itself."""
+
+    AFTER = "after"  # it concerns nobody else: after the batch is stored
+    LAST = "last"  # what follows may depend on it: it ends the batch
+
+
+_AFTER = frozenset(
+    {
+        CommandName.SUBSCRIBE,
+        CommandName.UNSUBSCRIBE,
+        CommandName.TODAY,
+        CommandName.PROGRESS,
+    }
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Desk:
+    """What holds for the whole batch, worked out once."""
+
+    core: Core
+    world: World
+    key: bytes  # signs reply tokens
+    hours: str
+    working: bool
+    counts_replies: bool
+    reopen: timedelta
+    deadlines: dict[date, Deadline] = field(default_factory=dict)
+
+    @classmethod
+    def at(cls, core: Core, world: World) -> "Desk":
+        return cls(
+            core=core,
+            world=world,
+            key=core.keys.derive("inquiry"),
+            hours=hours_text(core),
+            working=core.working_hours.is_open(world.now, core.calendar),
+            counts_replies=counts_replies(core),
+            reopen=timedelta(days=core.settings.policy.reopen_days),
+        )
+
+    def deadline(self, at: datetime) -> Deadline:
+        """It depends on the day only."""
+        day = at.astimezone(self.core.settings.centre.timezone).date()
+        if day not in self.deadlines:
+            self.deadlines[day] = deadline_from(self.core, at)
+        return self.deadlines[day]
+
+
+@dataclass(slots=True)
+class Taken:
+    """Messages that were decided here, and those that have to be taken by themselves;
+    what came after `alone` stays stored."""
+
+    done: list[Message] = field(default_factory=list)
+    alone: list[Message] = field(default_factory=list)
+
+
+def take(desk: Desk, messages: Sequence[Message]) -> Taken:
+    taken = Taken()
+    waiting = set()
+    for message in messages:
+        if message.key in waiting:
+            break
+        message.member_id = _member_of(desk.world, message)
+        decision = decide(understand(desk, message))
+        match _alone(desk, decision, message):
+            case Alone.LAST:
+                taken.alone.append(message)
+                break
+            case Alone.AFTER:
+                taken.alone.append(message)
+                waiting.add(message.key)
+            case None:
+                _know(desk.world, message)
+                _act(desk, message, decision)
+                taken.done.append(message)
+    return taken
+
+
+def _member_of(world: World, message: Message) -> int | None:
+    person = world.people.get(message.key)
+    return None if person is None else person.member_id
+
+
+def _alone(desk: Desk, decision: Decision, message: Message) -> Alone | None:
+    match decision:
+        case Command(CommandName.BIND):
+            return Alone.LAST
+        case Command(name) if name in _AFTER:
+            return Alone.AFTER
+        case Answer(prompt_id, value):
+            return _rating_alone(desk, _question(desk.world, message, prompt_id), value)
+        case _:
+            return None
+
+
+def _rating_alone(desk: Desk, question: Question, value: str) -> Alone | None:
+    """Bad news goes to the director; mails keep their subjects; some count replies."""
+    if question.asked.prompt.kind is not PromptKind.RATING:
+        return None
+    if question.inquiry_id is None:
+        return None
+    matter = desk.world.matters.get(question.inquiry_id)
+    plain = (
+        matter is not None
+        and matter.kind != AddressKind.EMAIL
+        and int(value) != DISSATISFIED
+        and not desk.counts_replies
+    )
+    return None if plain else Alone.LAST
+
+
+def _question(world: World, message: Message, prompt_id: int) -> Question:
+    known = world.questions[message.key]
+    return next(one for one in known if one.asked.id == prompt_id)
+
+
+def understand(desk: Desk, message: Message) -> Situation:
+    world = desk.world
+    known = world.matters_of(message)
+    questions = world.questions.get(message.key, ())
+    return Situation(
+        text=message.text,
+        automatic=message.automatic,
+        prompts=[one.asked for one in questions if one.closed_at is None],
+        thread=_thread(desk, message),
+        named=_named(desk, message),
+        open_ones=world.open_ones(known),
+        closed_ones=world.closed_ones(known),
+        opt_out_words=desk.core.settings.policy.opt_out_words or OPT_OUT_WORDS,
+    )
+
+
+def _thread(desk: Desk, message: Message) -> int | None:
+    signed = None
+    if message.reply_token:
+        signed = tokens.verify(desk.key, "inquiry", message.reply_token)
+    for id in (signed, desk.world.quoted.get(message.id)):
+        if id is None:
+            continue
+        matter = desk.world.matters.get(id)
+        if matter and desk.world.may_join(message, matter, desk.reopen):
+            return id
+    return None
+
+
+def _named(desk: Desk, message: Message) -> list[int]:
+    world = desk.world
+    found = (world.by_number.get(one) for one in world.named.get(message.id, ()))
+    return [
+        one.id for one in found if one and world.may_join(message, one, desk.reopen)
+    ]
+
+
+def _know(world: World, message: Message) -> None:
+    """The address, made on first sight; remembers when it last wrote."""
+    person = world.people.get(message.key)
+    if person is None:
+        person = world.people[message.key] = Person(
+            id=0,
+            kind=message.kind,
+            value=message.value,
+            member_id=None,
+            display_name="",
+            last_inbound_at=None,
+        )
+    if not message.automatic:
+        person.last_inbound_at = message.received_at
+    if message.display_name:
+        person.display_name = message.display_name[:128]
+    person.touched = True
+
+
+def _act(desk: Desk, message: Message, decision: Decision) -> None:
+    match decision:
+        case Answer(prompt_id, value):
+            _answer(desk, message, _question(desk.world, message, prompt_id), value)
+        case Append(inquiry_id, reason, thanks):
+            _append(desk, message, desk.world.matters[inquiry_id], reason, thanks)
+        case Register():
+            _register(desk, message)
+        case Refuse(rest):
+            _refuse(desk, message, rest)
+        case Resume():
+            _resume(desk, message)
+        case Command():
+            _handled(message, f"command_{CommandName.HELP}")
+            _reply(desk, message, "help", hours=desk.hours)
+        case Review(reason, candidates):
+            message.state, message.route = "review", reason
+            message.route_detail = ",".join(map(str, candidates))
+
+
+def _handled(message: Message, route: str, detail: str = "") -> None:
+    message.state, message.route, message.route_detail = "handled", route, detail
+
+
+def _filed(world: World, message: Message, matter: Matter, route: str) -> None:
+    message.state, message.route, message.inquiry_id = "filed", route, matter.id
+    _wrote_last(world, message, matter)
+
+
+def _wrote_last(world: World, message: Message, matter: Matter) -> None:
+    if not message.automatic:
+        world.last_in[matter.id] = reach_of(message)
+
+
+def _note(world: World, matter: Matter, line: Line) -> None:
+    world.lines.append(line)
+    matter.changed_at = world.now
+    matter.touched = True
+
+
+# --- What was decided ---------------------------------------------------------------
+
+
+def _answer(desk: Desk, message: Message, question: Question, value: str) -> None:
+    world, kind = desk.world, question.asked.prompt.kind
+    question.answer, question.inbound_id = value, message.id
+    if kind not in KEPT_OPEN:
+        question.closed_at = world.now
+    world.answered.append(question)
+    _handled(message, f"prompt_{kind}", value)
+    if kind is PromptKind.RATING and question.inquiry_id is not None:
+        matter = world.matters[question.inquiry_id]
+        message.inquiry_id, message.state = matter.id, "filed"
+        _rated(desk, message, matter, int(value))
+        _wrote_last(world, message, matter)
+    elif kind is PromptKind.RSVP:
+        _reply(desk, message, f"notice_rsvp_{value}", title=question.title)
+
+
+def _rated(desk: Desk, message: Message, matter: Matter, rating: int) -> None:
+    matter.rating = rating
+    line = Line(
+        inquiry_id=matter.id,
+        kind="rated",
+        data={"rating": rating},
+        inbound_id=message.id,
+    )
+    _note(desk.world, matter, line)
+    _say(
+        desk,
+        matter,
+        MessageKind.SYSTEM,
+        "callback_thanks",
+        _ways_to(desk, matter),
+        "thanked",
+    )
+
+
+def _ways_to(desk: Desk, matter: Matter) -> list[Reach]:
+    """Where the member wrote last on this matter, then the other addresses."""
+    world = desk.world
+    first = world.last_in.get(matter.id)
+    if first is None and matter.value:
+        first = Reach(address=address_of(matter), channel=matter.channel)
+    found = [] if first is None else [first]
+    member = world.members.get(matter.member_id or 0)
+    if member is None or matter.member_id is None:
+        return found
+    order = list(desk.core.settings.policy.fallback_order)
+    homes = sorted(
+        world.homes.get(matter.member_id, ()),
+        key=lambda one: rank(one.kind, member.preferred_kind, order),
+    )
+    reaches = (
+        Reach(address=address_of(one), last_inbound_at=one.last_inbound_at)
+        for one in homes
+    )
+    return found + [
+        one for one in reaches if first is None or one.address != first.address
+    ]
+
+
+def _append(
+    desk: Desk, message: Message, matter: Matter, reason: str, thanks: bool
+) -> None:
+    world = desk.world
+    line = Line(
+        inquiry_id=matter.id,
+        kind="message_in",
+        text=message.text,
+        inbound_id=message.id,
+    )
+    _note(world, matter, line)
+    matter.last_inbound_at = message.received_at
+    if not thanks:
+        if matter.state == InquiryState.CLOSED:
+            _reopen(desk, matter)
+        elif matter.state in (InquiryState.ANSWERED, InquiryState.WAITING):
+            matter.state = InquiryState.OPEN
+    _filed(world, message, matter, reason)
+
+
+def _reopen(desk: Desk, matter: Matter) -> None:
+    new = desk.deadline(desk.world.now)
+    matter.state = InquiryState.OPEN
+    matter.reopened += 1
+    matter.closed_at = None
+    matter.deadline_at, matter.deadline_provisional = new.at, new.provisional
+    desk.world.opened.append(matter)
+    line = Line(inquiry_id=matter.id, kind="reopened", text="message")
+    _note(desk.world, matter, line)
+
+
+def _register(desk: Desk, message: Message) -> None:
+    world = desk.world
+    matter = _new_matter(desk, message)
+    world.add(matter)
+    world.opened.append(matter)
+    line = Line(
+        inquiry_id=matter.id,
+        kind="received",
+        text=message.text,
+        inbound_id=message.id,
+    )
+    _note(world, matter, line)
+    if matter.received_at >= world.now - timedelta(days=1):
+        world.asked[message.key] += 1
+    if not message.automatic:
+        _acknowledge(desk, message, matter)
+    _filed(world, message, matter, "new")
+
+
+def _new_matter(desk: Desk, message: Message) -> Matter:
+    world, zone = desk.world, desk.core.settings.centre.timezone
+    received = received_at(message.sent_at, message.received_at, world.now)
+    due = desk.deadline(received)
+    member = _belongs(world, message)
+    text = text_of(message.subject, message.text)
+    return Matter(
+        id=next(world.ids),
+        number=world.next_number(received.astimezone(zone).strftime("%Y%m%d")),
+        organisation_id=_home(world, member),
+        member_id=message.member_id,
+        owner_id=None,
+        source="message",
+        channel=message.channel,
+        kind=message.kind,
+        value=message.value,
+        contact_name=member.name if member else message.display_name[:64],
+        state=InquiryState.NEW,
+        rating=None,
+        reopened=0,
+        received_at=received,
+        deadline_at=due.at,
+        deadline_provisional=due.provisional,
+        closed_at=None,
+        changed_at=world.now,
+        last_inbound_at=received,
+        conversation_kind=message.conversation_kind,
+        conversation_value=message.conversation_value,
+        text=text.strip(),
+        matter=matters.guess(text),
+        urgency=matters.guess_urgency(text),
+        new=True,
+        touched=True,
+    )
+
+
+def _belongs(world: World, message: Message) -> Belongs | None:
+    return None if message.member_id is None else world.members[message.member_id]
+
+
+def _home(world: World, member: Belongs | None) -> int:
+    if member is not None:
+        return member.organisation_id
+    if world.top is None:
+        raise LookupError("no organisation yet")
+    return world.top
+
+
+def _acknowledge(desk: Desk, message: Message, matter: Matter) -> None:
+    most = desk.core.settings.policy.automatic_answers_per_day
+    if desk.world.asked[message.key] > most:
+        line = Line(inquiry_id=matter.id, kind="receipt_skipped")
+        _note(desk.world, matter, line)
+        return
+    name = "receipt_working" if desk.working else "receipt_after_hours"
+    way = _reach(desk, message)
+    _say(desk, matter, MessageKind.RECEIPT, name, [way], "receipt")
+
+
+def _refuse(desk: Desk, message: Message, rest: str) -> None:
+    world = desk.world
+    held = any(not one.ended for one in world.opt_outs.get(message.key, ()))
+    if not held:
+        made = OptOut(
+            id=0,
+            kind=message.kind,
+            value=message.value,
+            member_id=message.member_id,
+            inbound_id=message.id,
+            evidence=excerpt(message.text, 80),
+        )
+        world.refuse(made)
+        world.refused.append(made)
+        _reply(desk, message, "opt_out_done")
+    _handled(message, "opt_out")
+    if rest:
+        _register(desk, message)
+
+
+def _resume(desk: Desk, message: Message) -> None:
+    world = desk.world
+    held = list(world.opt_outs.get(message.key, ()))
+    if message.member_id is not None:
+        held += world.member_opt_outs.get(message.member_id, ())
+    for one in held:
+        one.ended = True
+    _reply(desk, message, "opt_in_done")
+    _handled(message, "opt_in")
+
+
+# --- What is written back -----------------------------------------------------------
+
+
+def _reach(desk: Desk, message: Message) -> Reach:
+    found = reach_of(message)
+    if not desk.counts_replies:
+        return found
+    used = desk.world.replies.get(message.id, 0)
+    return Reach(
+        address=found.address,
+        channel=found.channel,
+        last_inbound_at=found.last_inbound_at,
+        replies_used=used,
+        in_reply_to=found.in_reply_to,
+        mention=found.mention,
+    )
+
+
+def _reply(desk: Desk, message: Message, text_name: str, **values: str) -> None:
+    """Answer a command where it came from; at most a few a day to strangers."""
+    core, world = desk.core, desk.world
+    if world.wrote[message.key] > core.settings.policy.messages_per_10_minutes:
+        message.route_detail = "not_answered: too many messages"
+        return
+    way = _reach(desk, message)
+    route = choose(core.channels, MessageKind.SYSTEM, [way], world.now)
+    if isinstance(route, NoRoute):
+        codes = ", ".join(f"{one.channel}:{one.code}" for one in route.refusals)
+        message.route_detail = f"not_answered: {codes}"
+        return
+    member = _belongs(world, message)
+    known = {"name": member.name if member else "", **values}
+    text, subject = render(core, text_name, route, known)
+    world.letters.append(
+        Letter(
+            message_kind=MessageKind.SYSTEM,
+            channel=route.channel.name,
+            address=route.reach.address,
+            text=text,
+            variables=known,
+            extras=_extras({"subject": subject}, route.reach),
+            dedupe_key=f"reply:{message.id}:{text_name}",
+            member_id=message.member_id,
+            inbound_id=message.id,
+        )
+    )
+
+
+def _extras(extras: dict[str, str], reach: Reach) -> dict[str, str]:
+    if reach.mention:
+        extras["mention"] = reach.mention
+    if reach.in_reply_to:
+        extras["in_reply_to"] = reach.in_reply_to
+    return extras
+
+
+def _say(
+    desk: Desk,
+    matter: Matter,
+    message_kind: MessageKind,
+    text_name: str,
+    ways: Sequence[Reach],
+    kind: str,
+) -> None:
+    """One standard text of an inquiry, and its line in the timeline."""
+    core, world = desk.core, desk.world
+    route = choose(core.channels, message_kind, ways, world.now)
+    refusals = [f"{one.channel}:{one.code}" for one in route.refusals]
+    if isinstance(route, NoRoute):
+        tried = {"refusals": refusals, "kind": kind}
+        line = Line(inquiry_id=matter.id, kind="no_channel", data=tried)
+        _note(world, matter, line)
+        return
+    known = _values(desk, matter)
+    text, subject = render(core, text_name, route, known)
+    token = tokens.sign(desk.key, "inquiry", matter.id)
+    letter = Letter(
+        message_kind=message_kind,
+        channel=route.channel.name,
+        address=route.reach.address,
+        text=text,
+        variables=known,
+        extras=_extras({"reply_token": token, "subject": subject}, route.reach),
+        member_id=matter.member_id,
+        inquiry_id=matter.id,
+    )
+    world.letters.append(letter)
+    chosen = {"channel": route.channel.name, "refusals": refusals}
+    line = Line(inquiry_id=matter.id, kind=kind, text=text, data=chosen, letter=letter)
+    _note(world, matter, line)
+
+
+def _values(desk: Desk, matter: Matter) -> dict[str, str]:
+    unknown = matter.member_id is None and matter.source == "message"
+    return {
+        "name": "" if unknown else matter.contact_name,
+        "number": matter.number,
+        "deadline": day_text(desk.core, matter.deadline_at),
+        "centre": desk.world.organisations[matter.organisation_id],
+        "hours": desk.hours,
+    }
