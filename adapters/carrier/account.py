@@ -11,8 +11,10 @@ from datetime import datetime, timedelta
 import structlog
 
 from adapters.carrier.codec import Codec, Delivery
-from adapters.carrier.inlet import Inlet
+from adapters.carrier.inlet import Inlet, Store
 from adapters.carrier.link import Ears, Limits, Link, State
+from adapters.carrier.repeats import Repeats
+from adapters.carrier.shelf import Shelf
 from gateway.clock import Clock
 from gateway.contract import (
     Accept,
@@ -28,6 +30,7 @@ from gateway.errors import OutcomeUnknown, TransientFailure
 from gateway.retry import RetryPolicy, backoff
 
 FAREWELL_SECONDS = 2.0
+SWEEP_SECONDS = 15.0
 STEADY_SECONDS = 10.0  # a connection that held so long starts counting afresh
 AGAIN = RetryPolicy(base=timedelta(seconds=1), cap=timedelta(seconds=15))
 # After a refused password or right: seldom, so that no account gets locked.
@@ -73,6 +76,7 @@ class Account:
         limits: Limits,
         clock: Clock,
         *,
+        shelf: Shelf | None = None,
         dice: Callable[[], float] = random.random,
     ) -> None:
         self.capabilities = capabilities
@@ -84,7 +88,9 @@ class Account:
         self._dice = dice
         self._answered: Answered = lambda id, outcome: None
         self._ready: Callable[[], None] = lambda: None
-        self._accept: Accept | None = None
+        self._shelf = shelf
+        self._repeats = Repeats(clock)
+        self._store: Store | None = None
         self._seats: list[_Seat] = []
         self._single: dict[str, asyncio.Future[Outcome]] = {}
         self._had_room = False
@@ -140,11 +146,17 @@ class Account:
     @asynccontextmanager
     async def listen(self, accept: Accept) -> AsyncIterator[None]:
         """Keep the connections open; each comes back by itself when it is lost."""
-        self._accept = accept
+        store = self._store = Store(
+            accept=accept,
+            codec=self._codec,
+            repeats=self._repeats,
+            shelf=self._shelf,
+        )
         now = self._clock.now()
         count = self._endpoint.connections
         self._seats = [_Seat(str(number + 1), now) for number in range(count)]
         keepers = [asyncio.create_task(self._keep(seat)) for seat in self._seats]
+        keepers.append(asyncio.create_task(self._sweep(store)))
         try:
             yield
         finally:
@@ -152,7 +164,19 @@ class Account:
                 keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)
             await asyncio.gather(*(self._part(seat) for seat in self._seats))
-            self._accept = None
+            self._store = None
+            if self._shelf:
+                self._shelf.close()
+
+    async def _sweep(self, store: Store) -> None:
+        """Look after messages whose parts don't all come."""
+        while self._shelf:
+            try:
+                await store.sweep()
+            except Exception:  # tried again at the next turn
+                log.exception("session.sweep_failed", channel=self._name)
+            wait = min(SWEEP_SECONDS, self._shelf.hold.total_seconds() / 4)
+            await asyncio.sleep(wait)
 
     async def _keep(self, seat: _Seat) -> None:
         while True:
@@ -174,8 +198,8 @@ class Account:
             self._ears(seat),
         )
         seat.link = link
-        if self._accept:
-            seat.inlet = Inlet(link, self._codec, self._accept)
+        if self._store:
+            seat.inlet = Inlet(link, self._store)
         try:
             async with asyncio.timeout(self._endpoint.connect_within):
                 await asyncio.get_running_loop().create_connection(
@@ -225,10 +249,10 @@ class Account:
     async def _report(self, seat: _Seat, link: Link) -> None:
         seat.error, seat.since = link.error, self._clock.now()
         log.warning("session.closed", link=link.name, code=link.error)
-        if link.refused is None or link.error == self._told or not self._accept:
+        if link.refused is None or link.error == self._told or not self._store:
             return
         try:
-            await self._accept([self._trouble(link.error)])
+            await self._store.accept([self._trouble(link.error)])
             self._told = link.error
         except Exception:  # the way back must not end here
             log.exception("session.trouble_not_stored", link=link.name)

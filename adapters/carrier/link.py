@@ -94,7 +94,7 @@ class Link(asyncio.Protocol):
         self._held: deque[tuple[Waiting, bytes, int]] = deque()  # beyond the window
         self._late: dict[int, Waiting] = {}
         self._blocked = False  # the peer doesn't read as fast as we write
-        self._heard_at = self._opened_at = clock.monotonic()
+        self.heard_at = self._opened_at = clock.monotonic()
         self._asked_at: float | None = None  # when an unanswered heartbeat left
 
     # --- for the account
@@ -137,7 +137,7 @@ class Link(asyncio.Protocol):
         if pause:
             self._transport.pause_reading()
         else:
-            self._heard_at = self._clock.monotonic()
+            self.heard_at = self._clock.monotonic()
             self._transport.resume_reading()
 
     def leave(self) -> None:
@@ -158,12 +158,12 @@ class Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's own transports don't descend from asyncio.Transport.
         self._transport = cast(asyncio.Transport, transport)
-        self._heard_at = self._opened_at = self._clock.monotonic()
+        self.heard_at = self._opened_at = self._clock.monotonic()
         self.write([self._codec.login(self._next())])
         self._wait()
 
     def data_received(self, data: bytes) -> None:
-        self._heard_at = self._clock.monotonic()
+        self.heard_at = self._clock.monotonic()
         self._asked_at = None
         deliveries: list[Delivery] = []
         for frame in self._frames.feed(data):
@@ -299,7 +299,7 @@ class Link(asyncio.Protocol):
     def _silent(self, now: float) -> bool:
         if self._asked_at is not None:
             return now - self._asked_at >= self._limits.heartbeat_within
-        if now - self._heard_at >= self._limits.heartbeat_after and self._reading():
+        if now - self.heard_at >= self._limits.heartbeat_after and self._reading():
             self._asked_at = now
             self.write([self._codec.heartbeat(self._next())])
         return False

@@ -4,8 +4,11 @@ The session engine is adapters/carrier; what is SMPP's own is here. `simulator` 
 the centre. docs/channels/smpp.md tells how to connect an account.
 """
 
+from datetime import timedelta
+
 from adapters.carrier.account import Account, Endpoint
 from adapters.carrier.link import Limits
+from adapters.carrier.shelf import Shelf
 from adapters.smpp.codec import SmppCodec
 from adapters.smpp.settings import Settings
 from gateway.contract import AddressKind, Capabilities, ChannelContext, TextEncoding
@@ -43,11 +46,19 @@ def build(settings: Settings, context: ChannelContext) -> Account:
         connections=settings.connections,
         tls=settings.tls_context(),
     )
+    codec = SmppCodec(settings, context)
+    shelf = Shelf(
+        context.data_dir / f"{context.name}.parts.sqlite3",
+        codec,
+        context.clock,
+        timedelta(minutes=settings.parts_wait_minutes),
+    )
     return Account(
         context.name,
         capabilities(settings),
-        SmppCodec(settings, context),
+        codec,
         endpoint,
         limits(settings),
         context.clock,
+        shelf=shelf,
     )

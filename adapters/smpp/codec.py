@@ -62,7 +62,7 @@ class SmppCodec:
         self._wide = settings.wide_references
         start = int(context.clock.now().timestamp())
         self._references = References(wide=self._wide, start=start)
-        self._signature = f"【{settings.sign_name}】" if settings.sign_name else ""
+        self._signature = context.signature if settings.put_signature else ""
         self._before = _before(settings)
         self._plain = _between(settings, esm_class=0)
         self._headed = _between(settings, esm_class=pdu.UDHI)

@@ -98,8 +98,9 @@ class Settings(BaseModel):
     service_type: str = Field("", max_length=5, pattern="^[!-~]*$")
     validity_hours: int = Field(0, ge=0, le=24 * 30)  # 0: the centre's own
 
-    sign_name: str = Field("", max_length=16)  # put before every text in 【】
-    max_length: int = Field(500, ge=70, le=10_000)  # UTF-16 units, sign included
+    # Whether we put the channel's `signature` before every text, or the centre does.
+    put_signature: bool = True
+    max_length: int = Field(500, ge=70, le=10_000)  # UTF-16 units with the signature
     text_coding: TextCoding = TextCoding.UCS2
     default_alphabet: Alphabet = Alphabet.GSM7
     gsm7_packed: bool = False

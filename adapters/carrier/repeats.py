@@ -1,0 +1,61 @@
+"""Tells a delivery brought again from the same words said twice, where the protocol
+gives messages no id."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from adapters.carrier.link import Link, State
+from gateway.clock import Clock
+
+WITHIN = timedelta(minutes=10)
+CERTAIN_SECONDS = 5.0  # a peer heard so long after an answer has had that answer
+KEPT = 100_000
+
+
+@dataclass(slots=True)
+class _Known:
+    key: str
+    link: Link
+    named_at: float
+    answered_at: float | None = None
+
+
+class Repeats:
+    """Keys of nameless messages.
+
+    A peer brings again what it has no answer to: so the same words are a repetition
+    until they were answered on a connection that lived on. What a process before this
+    one may have stored without answering is recognised within the same ten minutes.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._known: dict[str, _Known] = {}
+
+    def key(self, content: str, link: Link) -> str:
+        now = self._clock.monotonic()
+        known = self._known.pop(content, None)
+        if known and now - known.named_at < WITHIN.total_seconds():
+            if not _is_certain(known):
+                self._known[content] = known
+                return known.key
+            key = f"{content}:{self._clock.now().timestamp():.6f}"
+        else:
+            window = int(self._clock.now().timestamp() // WITHIN.total_seconds())
+            key = f"{content}:{window}"
+        self._known[content] = _Known(key, link, now)
+        if len(self._known) > KEPT:
+            del self._known[next(iter(self._known))]
+        return key
+
+    def answered(self, content: str, link: Link) -> None:
+        if known := self._known.get(content):
+            known.link, known.answered_at = link, self._clock.monotonic()
+
+
+def _is_certain(known: _Known) -> bool:
+    if known.answered_at is None:
+        return False
+    if known.link.state is State.OPEN:
+        return True
+    return known.link.heard_at - known.answered_at >= CERTAIN_SECONDS
