@@ -10,12 +10,15 @@ from benchmarks.harness import discovery, report, runner
 from benchmarks.harness.model import Result
 from benchmarks.harness.processes import Broken
 
+cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
 
 def told(line: str) -> None:
     """Progress goes to standard error: standard output is for the result."""
     sys.stderr.write(f"{line}\n")
 
 
+@cli.command()
 def main(
     name: Annotated[
         str,
@@ -69,4 +72,4 @@ def _tell(results: list[Result], as_json: bool) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    cli()
