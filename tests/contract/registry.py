@@ -5,12 +5,13 @@ fails the suite.
 from collections.abc import Mapping
 
 from tests.contract.labs import LabEntry
-from tests.labs import aliyun_lab, mail_lab, onebot_lab, sandbox_lab, tencent_lab
+from tests.labs import aliyun_lab, mail_lab, onebot_lab, sandbox_lab, smpp_lab, tencent_lab
 
 LABS: Mapping[str, LabEntry] = {
     "aliyun": aliyun_lab.ENTRY,
     "mail": mail_lab.ENTRY,
     "onebot": onebot_lab.ENTRY,
     "sandbox": sandbox_lab.ENTRY,
+    "smpp": smpp_lab.ENTRY,
     "tencent": tencent_lab.ENTRY,
 }

@@ -20,6 +20,8 @@ class Behaviour:
     answer_delay_min: float = 0.0
     answer_delay_max: float = 0.0
     drop_share: float = 0.0  # taken, but never answered
+    lose_share: float = 0.0  # taken, then the connection breaks before the answer
+    nonsense: bool = False  # taken, and answered with what nobody can read
     mute: bool = False  # take nothing, answer nothing: a half-open connection
     hang_up_at: int = 0  # after so many bytes of a connection
     receipts: bool = True

@@ -157,7 +157,7 @@ class Centre:
             if self.taken is not None:
                 self.taken.append(found)
             answer = _HEAD(17 + len(id), pdu.SUBMIT_SM_RESP, 0, found.sequence)
-            answer += id + b"\0"
+            answer += id + (b"\xff" if behaviour.nonsense else b"\0")
             if self._plain_receipts:
                 receipt = self._receipt(found, id, number, stamp)
                 if behaviour.delays:
@@ -173,6 +173,10 @@ class Centre:
                     answers.append(answer)
                     self._receipts_later(session, many)
         self.ledger.write(lines)
+        if behaviour.lose_share and self.dice.random() < behaviour.lose_share:
+            self.deliver(session.system_id, due)
+            session.break_off()
+            return
         session.out += answers
         if due:
             self.deliver(session.system_id, due)
@@ -195,7 +199,7 @@ class Centre:
         )
         yield found.destination.decode("latin-1") in behaviour.refuse_numbers
         yield bool(behaviour.refuse_part) and (
-            _part(found).number == behaviour.refuse_part
+            part_of(found).number == behaviour.refuse_part
         )
         yield any(word in text_of(found) for word in behaviour.refuse_words)
 
@@ -511,6 +515,11 @@ class Session(asyncio.Protocol):
         if self._transport and not self._transport.is_closing():
             self._transport.write(b"".join(out))
 
+    def break_off(self) -> None:
+        """End without another word."""
+        self.out.clear()
+        self.hang_up()
+
     def hang_up(self) -> None:
         self.push()
         if self._transport:
@@ -546,7 +555,7 @@ def text_of(found: Submitted) -> str:
     return gsm7.decode(data)[0]
 
 
-def _part(found: Submitted) -> udh.Concatenation:
+def part_of(found: Submitted) -> udh.Concatenation:
     place = None
     if found.esm_class & pdu.UDHI:
         place, _, _ = udh.taken_apart(found.user_data)
@@ -556,7 +565,7 @@ def _part(found: Submitted) -> udh.Concatenation:
 def _line(found: Submitted, id: bytes) -> str:
     part = ""
     if found.esm_class & pdu.UDHI:
-        reference, total, number = _part(found)
+        reference, total, number = part_of(found)
         part = f',"part":[{reference},{total},{number}]'
     return (
         f',"to":"{found.destination.decode("latin-1")}"'
