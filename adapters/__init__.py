@@ -17,6 +17,7 @@ ADAPTERS = {
     "aliyun": "adapters.aliyun",
     "tencent": "adapters.tencent",
     "smpp": "adapters.smpp",
+    "cmpp": "adapters.cmpp",
 }
 
 

@@ -141,7 +141,7 @@ class CmppCodec:
         body = frame[HEADER.size :]
         try:
             if command == Command.DELIVER:
-                return self._delivery(frame, sequence)
+                return self._delivery(body, sequence)
             pdu = decode(command, body, self._version)
         except WireError as error:
             raise Malformed(str(error), _refused(command, sequence, body)) from None
@@ -228,23 +228,24 @@ class CmppCodec:
             for version in (Version.V20, Version.V30)
         )
 
-    def _delivery(self, frame: bytes, sequence: int) -> Delivery:
-        body = frame[HEADER.size :]
+    def _delivery(self, body: bytes, sequence: int) -> Delivery:
+        """What came as raw is the PDU without its header: a repeated push has another
+        Sequence_Id, and is the same event."""
         pdu = decode(Command.DELIVER, body, self._version)
         assert isinstance(pdu, Deliver)
         if pdu.registered_delivery == 1:
-            found: Event | Segment = self._receipt(pdu, frame)
+            found: Event | Segment = self._receipt(pdu, body)
         else:
-            found = self._written(pdu, frame)
+            found = self._written(pdu, body)
         # Gateways that don't number what comes in: the same words may be said twice.
         nameless = pdu.msg_id == 0 and pdu.registered_delivery != 1
         return Delivery(sequence, body[:8], found, nameless)
 
-    def _receipt(self, pdu: Deliver, frame: bytes) -> Event:
+    def _receipt(self, pdu: Deliver, raw: bytes) -> Event:
         try:
             report = decode_report(pdu.content)
         except WireError:
-            return _trouble("unreadable_report", frame)
+            return _trouble("unreadable_report", raw)
         id, stat = str(report.msg_id), report.stat
         if not stat.isprintable():
             stat = "".join(filter(str.isprintable, stat))
@@ -254,7 +255,7 @@ class CmppCodec:
             key=f"report:{id}:{stat}:{report.submit_time}:{report.done_time}:{number}",
             provider_id=id,
             state=codes.state_of(stat, self._settings.stats),
-            raw=frame,
+            raw=raw,
             code=stat,
             address=Address(AddressKind.PHONE, number) if number else None,
             at=self._done_at(report.done_time),
@@ -267,7 +268,7 @@ class CmppCodec:
             self._minute = (done_time, _instant(done_time))
         return self._minute[1]
 
-    def _written(self, pdu: Deliver, frame: bytes) -> Event | Segment:
+    def _written(self, pdu: Deliver, raw: bytes) -> Event | Segment:
         number = clean(pdu.src_terminal_id)
         sender = _phone(number)
         place, octets, understood = None, pdu.content, True
@@ -288,7 +289,7 @@ class CmppCodec:
             # A pseudonym (Src_terminal_type 1) or a service's number: shown as it came.
             sender=Address(AddressKind.PHONE, sender or number or "unknown"),
             text=text,
-            raw=frame,
+            raw=raw,
             sent_at=sent_at,
             to=pdu.dest_id,
             notes=("unreadable",) * lost + ("truncated",) * pdu.cut_short,
@@ -314,9 +315,9 @@ def _refused(command: int, sequence: int, body: bytes) -> bytes:
     return framed(Command.DELIVER_RESP, sequence, body[:8].ljust(8, b"\0") + b"\1")
 
 
-def _trouble(code: str, frame: bytes) -> ChannelTrouble:
+def _trouble(code: str, raw: bytes) -> ChannelTrouble:
     """Kept for staff, so that the gateway may forget it."""
-    return ChannelTrouble(key=key(code, frame[HEADER.size :]), code=code, raw=frame)
+    return ChannelTrouble(key=key(code, raw), code=code, raw=raw)
 
 
 def _phone(number: str) -> str | None:

@@ -5,10 +5,19 @@ fails the suite.
 from collections.abc import Mapping
 
 from tests.contract.labs import LabEntry
-from tests.labs import aliyun_lab, mail_lab, onebot_lab, sandbox_lab, smpp_lab, tencent_lab
+from tests.labs import (
+    aliyun_lab,
+    cmpp_lab,
+    mail_lab,
+    onebot_lab,
+    sandbox_lab,
+    smpp_lab,
+    tencent_lab,
+)
 
 LABS: Mapping[str, LabEntry] = {
     "aliyun": aliyun_lab.ENTRY,
+    "cmpp": cmpp_lab.ENTRY,
     "mail": mail_lab.ENTRY,
     "onebot": onebot_lab.ENTRY,
     "sandbox": sandbox_lab.ENTRY,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 from adapters.carrier.frames import Frames
 from adapters.cmpp.pdus import (
@@ -117,8 +117,8 @@ class Session(asyncio.Protocol):
     # --- for the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's own transports don't descend from asyncio.Transport.
+        self._transport = cast(asyncio.Transport, transport)
         self._gateway.sessions.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
