@@ -13,9 +13,14 @@ class Keys:
 
     def __init__(self, root: bytes) -> None:
         self._root = root
+        self._derived: dict[str, bytes] = {}
 
     def derive(self, purpose: str) -> bytes:
-        return hmac.digest(self._root, purpose.encode(), "sha256")
+        """The same for ever. Kept: every mail of a broadcast asks for one."""
+        if purpose not in self._derived:
+            key = hmac.digest(self._root, purpose.encode(), "sha256")
+            self._derived[purpose] = key
+        return self._derived[purpose]
 
 
 def load(data_dir: Path) -> Keys:

@@ -5,7 +5,6 @@ secret against its holder and doesn't expire by itself; what it opens decides th
 """
 
 import base64
-import hashlib
 import hmac
 import re
 from random import Random
@@ -49,7 +48,7 @@ def verify(key: bytes, purpose: str, token: str) -> int | None:
 
 def _mac(key: bytes, purpose: str, body: bytes) -> bytes:
     message = purpose.encode() + b"\0" + body
-    return hmac.new(key, message, hashlib.sha256).digest()[:_MAC_BYTES]
+    return hmac.digest(key, message, "sha256")[:_MAC_BYTES]
 
 
 def one_time_code(random: Random) -> str:
