@@ -5,7 +5,6 @@ literals and control characters do not pass: mail libraries rewrite them silentl
 """
 
 import base64
-import hashlib
 import hmac
 import re
 from dataclasses import dataclass
@@ -112,5 +111,5 @@ class Mailbox:
         return token
 
     def _mark(self, message: str) -> str:
-        digest = hmac.digest(self.key, message.lower().encode(), hashlib.sha256)
-        return base64.b32encode(digest)[:10].decode().lower()
+        digest = hmac.digest(self.key, message.lower().encode(), "sha256")
+        return base64.b32encode(digest[:10])[:10].decode().lower()

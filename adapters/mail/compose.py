@@ -110,19 +110,18 @@ def _subject(text: str) -> str:
 
 def _words(text: str) -> list[str]:
     """As encoded words (RFC 2047), each of whole characters."""
-    return [f"=?utf-8?b?{_base64(piece)}?=" for piece in _pieces(text)]
+    return [f"=?utf-8?b?{_base64(piece)}?=" for piece in _pieces(text.encode())]
 
 
-def _pieces(text: str) -> Iterator[bytes]:
-    piece = b""
-    for character in text:
-        raw = character.encode()
-        if len(piece) + len(raw) > WORD_BYTES:
-            yield piece
-            piece = b""
-        piece += raw
-    if piece:
-        yield piece
+def _pieces(data: bytes) -> Iterator[bytes]:
+    """UTF-8 in pieces of at most `WORD_BYTES`, none of which begins in a character."""
+    start = 0
+    while start < len(data):
+        end = start + WORD_BYTES
+        while end < len(data) and data[end] & 0xC0 == 0x80:
+            end -= 1
+        yield data[start:end]
+        start = end
 
 
 def _base64(data: bytes) -> str:
