@@ -100,8 +100,10 @@ async def _product(
     id = await broadcast.freeze(site.database, "email", ["mail"], people, texts)
     with site.running() as gateway:
         await asyncio.sleep(WARM_SECONDS)
+        used = gateway.processor_seconds()
         async with broadcast.reading(site.database) as reader:
             outcome = await broadcast.run(reader, id, RUN_SECONDS)
+        used = gateway.processor_seconds() - used
         memory = gateway.peak_memory_mib()
     mails = list(_ledger(ledger))
     return Measurement(
@@ -114,6 +116,7 @@ async def _product(
             "lost": people - len({to for to, _ in mails}),
             "doubled": len(mails) - len({to for to, _ in mails}),
             "not accepted": people - outcome.states.get("accepted", 0),
+            "processor µs a mail": used / people * 1e6,
             "memory MiB": memory,
         },
     )

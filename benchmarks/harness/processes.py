@@ -68,6 +68,12 @@ class Program:
         """The most it ever held resident; ask while it runs."""
         return peak_memory_mib(self.process.pid)
 
+    def processor_seconds(self) -> float:
+        """What it used of the processors so far, its ended children not counted."""
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text("utf-8")
+        user, system = stat.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
     def stop(self) -> None:
         """SIGTERM; SIGKILL to it and its children where that does not end it."""
         if self.process.poll() is None:
