@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from broadcasts import api as broadcasts_api
 from broadcasts import daily, daily_pages, schedule
 from broadcasts import pages as broadcast_pages
 from broadcasts.demo import install as install_broadcasts
-from gateway import database, keys, logs, recount, settings, texts
+from gateway import database, keys, logs, postgres, recount, roles, settings, texts
 from gateway.actors import GATEWAY, Role
 from gateway.api import deliveries as deliveries_api
 from gateway.api import inquiries as inquiries_api
@@ -49,22 +49,23 @@ from gateway.inquiries import pages as desk_pages
 from gateway.knowledge import canned_pages
 from gateway.knowledge import pages as knowledge_pages
 from gateway.outbox import pages as channel_pages
-from gateway.runtime import Runtime
+from gateway.roles import Role as NodeRole
+from gateway.runtime import SCHEDULER, Runtime
 from gateway.settings import Settings
 from gateway.sla import Calendar
 from gateway.staff import tokens
 from gateway.staff.passwords import Hasher
 from gateway.staff.people import first_administrator, reset_password
-from gateway.supervisor import Part
 from gateway.tables import Organisation, Staff
-from gateway.web.app import build_app
-from gateway.web.keys import COUNTS, HEALTH, INBOX
+from gateway.web.app import build_app, build_bare_app
+from gateway.web.keys import BACKGROUND, COUNTS, HEALTH, INBOX
 from gateway.web.routes import add_routes
 from gateway.workdays import corrections
 from gateway.workdays import pages as calendar_pages
 
 PLUGINS = ("bot_plugins.intake", "bot_plugins.commands", "bot_plugins.notices")
 STOP_SECONDS = 4.8  # the whole stop; people and service managers wait no longer
+GAVE_UP_STATUS = 70  # a part kept dying; "internal software error"
 CLOSE_SECONDS = 1.0  # how long open requests may take once the process is to stop
 log = structlog.get_logger()
 cli = typer.Typer(
@@ -131,9 +132,21 @@ async def opened(core: Core) -> AsyncIterator[None]:
     data_dir = core.settings.storage.data_dir
     guard = database.sole_owner(data_dir) if is_sqlite(url) else nullcontext()
     with guard:
-        async with database.opened(url):
+        async with AsyncExitStack() as stack:
+            async with one_at_a_time(url):
+                await stack.enter_async_context(database.opened(url))
             core.calendar = Calendar(overrides=await corrections.overrides())
             yield
+
+
+@asynccontextmanager
+async def one_at_a_time(url: str) -> AsyncIterator[None]:
+    """Processes that start together migrate and fill the database one by one."""
+    if is_sqlite(url):
+        yield
+        return
+    async with postgres.starting(url):
+        yield
 
 
 def is_sqlite(url: str) -> bool:
@@ -151,8 +164,9 @@ async def first_start(core: Core) -> str | None:
         if not (core.settings.storage.demo and core.settings.sandbox):
             return await first_administrator(core)
         password = await install_demo(core)
-        await install_broadcasts(core)
         await journal_all()
+    # An audience is read as it is committed: only now are the members there.
+    await install_broadcasts(core)
     return password
 
 
@@ -181,17 +195,35 @@ def application(assembled: Assembled, runtime: Runtime) -> web.Application:
     mount_api(app, (one for part in parts for one in part.OPERATIONS))
     if core.settings.sandbox:
         add_routes(app, sandbox_pages.routes(core, assembled.shared))
-    if assembled.bots is not None:
+    if assembled.bots is not None and NodeRole.BOTS in runtime.roles:
         assembled.bots.attach(app)
     return app
 
 
-async def is_alive(part: Part) -> bool:
-    return part.alive
+def bare_application(assembled: Assembled, runtime: Runtime) -> web.Application:
+    """Of a process without pages: health, numbers, and the bots' sockets."""
+    app = build_bare_app(assembled.core)
+    if assembled.bots is not None and NodeRole.BOTS in runtime.roles:
+        assembled.bots.attach(app)
+    return app
 
 
-async def serve(checked: Settings) -> None:
-    """Run until SIGINT or SIGTERM; then stop within 5 s with nothing lost."""
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """How one process was asked to run."""
+
+    roles: frozenset[NodeRole] = roles.EVERY
+    port: int | None = None  # None: that of the settings
+
+
+EVERYTHING = Serving()
+
+
+async def serve(checked: Settings, wanted: Serving = EVERYTHING) -> None:
+    """Run until SIGINT or SIGTERM; then stop within 5 s with nothing lost.
+
+    Ends with status 70 where a part of it kept dying: a service manager starts anew.
+    """
     assembled = assemble(checked)
     core = assembled.core
     stopping = asyncio.Event()
@@ -199,34 +231,55 @@ async def serve(checked: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     async with opened(core):
-        password = await first_start(core)
+        async with one_at_a_time(checked.database_url):
+            password = await first_start(core)
+        heartbeat = schedule.Heartbeat(core)
         runtime = Runtime(
             core,
             lambda: daily.today(core),
             alone=is_sqlite(checked.database_url),
+            roles=wanted.roles,
+            schedule=partial(keep_ticking, heartbeat),
+            give_up=stopping.set,
         )
-        app = application(assembled, runtime)
-        runner = web.AppRunner(
-            app,
-            access_log=None,
-            shutdown_timeout=CLOSE_SECONDS,
-        )
-        heartbeat = schedule.Heartbeat(core)
-        app[HEALTH]["schedule"] = heartbeat.is_alive
-        await runtime.start()
-        for part in runtime.supervisor.parts().values():
-            app[HEALTH][part.name] = partial(is_alive, part)
+        app = entry(assembled, runtime, heartbeat)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_SECONDS)
+        port = checked.server.port if wanted.port is None else wanted.port
         try:
+            await runtime.start()
             await runner.setup()
-            await web.TCPSite(runner, checked.server.host, checked.server.port).start()
-            async with schedule.ticking(heartbeat):
-                welcome(checked, password)
-                await stopping.wait()
+            await web.TCPSite(runner, checked.server.host, port).start()
+            welcome(checked, password)
+            await stopping.wait()
         finally:
             end_at_the_latest()
             await runtime.drain()
             await runner.cleanup()
             await runtime.stop()
+    if runtime.ended:
+        raise typer.Exit(GAVE_UP_STATUS)
+
+
+def entry(
+    assembled: Assembled, runtime: Runtime, heartbeat: schedule.Heartbeat
+) -> web.Application:
+    """What this process answers on its port."""
+    if NodeRole.WEB in runtime.roles:
+        app = application(assembled, runtime)
+    else:
+        app = bare_application(assembled, runtime)
+
+    async def ticks() -> bool:
+        return not runtime.holds(SCHEDULER) or await heartbeat.is_alive()
+
+    app[BACKGROUND] = runtime
+    app[HEALTH]["schedule"] = ticks
+    return app
+
+
+async def keep_ticking(heartbeat: schedule.Heartbeat) -> None:
+    async with schedule.ticking(heartbeat):
+        await asyncio.Event().wait()
 
 
 def end_at_the_latest() -> None:
@@ -294,10 +347,23 @@ def main(context: typer.Context, file: SettingsFile = DEFAULT_FILE) -> None:
 
 
 @cli.command("serve")
-def serve_command(context: typer.Context) -> None:
-    """Start everything in one process on one port (the default)."""
+def serve_command(
+    context: typer.Context,
+    names: Annotated[
+        str, typer.Option("--roles", help="What this process does.")
+    ] = roles.named(roles.EVERY),
+    port: Annotated[
+        int | None, typer.Option(help="Instead of the settings' one.")
+    ] = None,
+) -> None:
+    """Start everything in one process on one port (the default).
+
+    On PostgreSQL any number of processes may run, each with some of the roles.
+    """
     with explained():
-        run(serve(loaded(context.obj)))
+        checked = loaded(context.obj)
+        splits = not is_sqlite(checked.database_url)
+        run(serve(checked, Serving(roles.parse(names, splits=splits), port)))
 
 
 @cli.command("migrate")

@@ -31,6 +31,10 @@ class Heartbeat:
         self._core = core
         self._at = core.clock.monotonic()
 
+    def begin(self) -> None:
+        """Ticking starts now; before that nobody missed it."""
+        self._at = self._core.clock.monotonic()
+
     async def beat(self) -> None:
         await tick(self._core)
         self._at = self._core.clock.monotonic()
@@ -51,6 +55,7 @@ async def tick(core: Core) -> None:
 @asynccontextmanager
 async def ticking(heartbeat: Heartbeat) -> AsyncIterator[None]:
     """Tick every few seconds while the context is open."""
+    heartbeat.begin()
     scheduler = AsyncIOScheduler(timezone=UTC)
     scheduler.add_job(
         heartbeat.beat,

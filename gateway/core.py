@@ -1,6 +1,7 @@
 """What every service is handed: settings, clock, keys, channels, hub, calendar."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from gateway.channels import ChannelSet
 from gateway.clock import Clock
@@ -10,6 +11,7 @@ from gateway.keys import Keys
 from gateway.metrics import Metrics
 from gateway.settings import Settings
 from gateway.sla import Calendar, WorkingHours
+from gateway.space import MIB, Space
 from gateway.texts import Texts
 from gateway.wakeup import Wakeups
 
@@ -29,6 +31,12 @@ class Core:
     commits: Commits = field(default_factory=Commits)
     metrics: Metrics = field(default_factory=Metrics)
     node_id: int = 0
+    space: Space = field(init=False)
+
+    def __post_init__(self) -> None:
+        storage, url = self.settings.storage, self.settings.database_url
+        path = Path(url.removeprefix("sqlite://")) if "sqlite:" in url else None
+        self.space = Space(storage.data_dir, storage.reserve_mib * MIB, path)
 
     @property
     def working_hours(self) -> WorkingHours:

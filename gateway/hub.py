@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class Change:
     """`topic` names what changed, `path` the organisation that may hear of it."""
 
-    topic: str  # inquiry, review, broadcast, channel, sandbox, attention
+    topic: str  # inquiry, review, broadcast, channel, node, ...
     id: str
     path: str = "/"
 

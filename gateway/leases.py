@@ -20,9 +20,11 @@ MARGIN = timedelta(seconds=2)  # the holder lets go so much earlier
 # A fenced transaction whose process stands still is ended by PostgreSQL after so
 # many milliseconds: its row lock would keep a new owner out.
 _IDLE_MILLISECONDS = 5000
-_NOW = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
+DATABASE_NOW = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
 _MICROSECONDS = LASTS // MICROSECOND
-_LASTS_STILL = f"(until BETWEEN {_NOW} AND {_NOW} + {2 * _MICROSECONDS})"
+_LASTS_STILL = (
+    f"(until BETWEEN {DATABASE_NOW} AND {DATABASE_NOW} + {2 * _MICROSECONDS})"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +85,9 @@ async def take(ask: Ask, name: str, node_id: int, now: datetime) -> Lease | None
     if db.is_postgres():
         sql = (
             "UPDATE leases SET node_id = ?, epoch = epoch + 1, taken_at = ?, "
-            f"until = {_NOW} + {_MICROSECONDS} WHERE name = (SELECT name FROM leases "
-            f"WHERE name = ? AND (node_id IS NULL OR until IS NULL "
+            f"until = {DATABASE_NOW} + {_MICROSECONDS} "
+            "WHERE name = (SELECT name FROM leases "
+            "WHERE name = ? AND (node_id IS NULL OR until IS NULL "
             f"OR node_id = {int(node_id)} OR NOT {_LASTS_STILL}) "
             "FOR UPDATE SKIP LOCKED) RETURNING epoch"
         )
@@ -98,7 +101,7 @@ async def renew(ask: Ask, held: Sequence[Lease]) -> frozenset[Lease]:
         return frozenset()
     values = [one for lease in held for one in (lease.name, lease.epoch)]
     either = " OR ".join(["(name = ? AND epoch = ?)"] * len(held))
-    until = f"{_NOW} + {_MICROSECONDS}" if db.is_postgres() else "NULL"
+    until = f"{DATABASE_NOW} + {_MICROSECONDS}" if db.is_postgres() else "NULL"
     found = await ask(
         f"UPDATE leases SET until = {until} WHERE {either} RETURNING name, epoch",
         *values,

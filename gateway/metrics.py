@@ -27,6 +27,16 @@ class Metrics:
             ["channel"],
             registry=self._registry,
         )
+        self.stalls = Counter(
+            "lianxin_loop_stalled_seconds",
+            "Time in which the event loop stood still for 0.2 s and more",
+            registry=self._registry,
+        )
+        self.stall_count = Counter(
+            "lianxin_loop_stalls",
+            "How often the event loop stood still for 0.2 s and more",
+            registry=self._registry,
+        )
         self.requests = Counter(
             "lianxin_http_requests_total",
             "Answered HTTP requests",
@@ -40,6 +50,11 @@ class Metrics:
             registry=self._registry,
             buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
         )
+
+    def stalled(self, seconds: float) -> None:
+        """The event loop stood still; may be called in any thread."""
+        self.stalls.inc(seconds)
+        self.stall_count.inc()
 
     def exposition(self) -> bytes:
         """All numbers in the Prometheus text format."""

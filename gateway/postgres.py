@@ -2,7 +2,8 @@
 never queue behind work, and a dead network is noticed within seconds."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any, TypeVar
 
@@ -13,6 +14,8 @@ from gateway.database import Row
 from gateway.errors import StorageUnavailable
 
 SECONDS = 2.0  # for one statement, connecting included
+START_SECONDS = 120.0  # that another process may take to migrate
+START_LOCK = 0x6C69616E78696E  # "lianxin": a number of our own
 _CUT_SECONDS = 0.05
 _BROKEN = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 T = TypeVar("T")
@@ -27,8 +30,7 @@ class Line:
     """
 
     def __init__(self, url: str, channel: str, hear: Callable[[str | None], None]):
-        found = expand_db_url(url.replace("postgresql:", "postgres:", 1))["credentials"]
-        self._login = {key: found[key] for key in _LOGIN if found.get(key) is not None}
+        self._login = _login(url)
         self._channel = channel
         self._hear = hear
         self._connection: Any = None
@@ -90,6 +92,24 @@ class Line:
         await asyncio.wait({task}, timeout=_CUT_SECONDS)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def starting(url: str) -> AsyncIterator[None]:
+    """Hold what only one process of the cluster does at a time while it starts."""
+    connection = await asyncpg.connect(
+        **_login(url), timeout=SECONDS, command_timeout=START_SECONDS
+    )
+    try:
+        await connection.execute("SELECT pg_advisory_lock($1)", START_LOCK)
+        yield
+    finally:
+        await connection.close()
+
+
+def _login(url: str) -> dict[str, Any]:
+    found = expand_db_url(url.replace("postgresql:", "postgres:", 1))["credentials"]
+    return {key: found[key] for key in _LOGIN if found.get(key) is not None}
 
 
 def numbered(sql: str) -> str:

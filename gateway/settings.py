@@ -98,6 +98,9 @@ class Storage(Section):
     database_url: str = ""
     data_dir: Path = Path("data")
     demo: bool = True
+    reserve_mib: int = Field(default=256, ge=0)
+    spool_mib: int = Field(default=1024, ge=1)
+    busy_seconds: float = Field(default=5, ge=0.1, le=60)
 
 
 class Centre(Section):

@@ -16,6 +16,7 @@ from gateway.core import Core
 from gateway.errors import StorageUnavailable
 from gateway.hub import Change
 from gateway.postgres import Line
+from gateway.supervisor import beat
 
 log = structlog.get_logger()
 CHANNEL = "lianxin"
@@ -49,6 +50,7 @@ class Signals:
     async def run(self) -> None:
         """Say what gathered, and keep the line open."""
         while True:
+            beat()
             try:
                 await self._say()
             except StorageUnavailable:

@@ -576,6 +576,7 @@ class Node(Model):
     name = fields.CharField(80, default="")  # host and process number
     roles = fields.CharField(80, default="")
     version = fields.CharField(20, default="")
+    report = JsonField(null=True)  # how its parts are; at its end, why it ended
     started_at = InstantField()
     seen_at = InstantField()
     stopped_at = InstantField(null=True)

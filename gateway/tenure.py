@@ -129,6 +129,7 @@ class Tenure:
         self._lost.add(one.duty.name)
         log.warning("lease.lost", lease=one.lease.name, epoch=one.lease.epoch, why=why)
         await one.duty.end(False)
+        self._core.hub.publish("node", "")
 
     async def _take(self) -> None:
         if not (missing := [n for n in self._duties if n not in self._held]):
@@ -166,6 +167,7 @@ class Tenure:
         self._held[duty.name] = _Held(duty, found, asked + HELD_SECONDS)
         log.info("lease.taken", lease=found.name, epoch=found.epoch)
         await duty.begin(found)
+        self._core.hub.publish("node", "")
 
     async def _share(self) -> None:
         """Give one away where others have less; they take it within the moment."""
@@ -193,3 +195,4 @@ class Tenure:
             await leases.release(self._ask, one.lease)
         log.info("lease.given", lease=one.lease.name, epoch=one.lease.epoch)
         self._core.wakeups.tell_others(WORKER)
+        self._core.hub.publish("node", "")

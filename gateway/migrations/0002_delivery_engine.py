@@ -96,6 +96,11 @@ class Migration(migrations.Migration):
             name='version',
             field=fields.CharField(default='', max_length=20),
         ),
+        ops.AddField(
+            model_name='Node',
+            name='report',
+            field=JsonField(generated=False, null=True, unique=False),
+        ),
         ops.RemoveIndex(
             model_name='Outbound',
             name=None,

@@ -15,7 +15,7 @@ from gateway.staff import audit_pages, sign_in_pages
 from gateway.staff import pages as staff_pages
 from gateway.staff.passwords import Hasher
 from gateway.staff.throttle import Throttle
-from gateway.web import events, health, hooks, opt_out, static
+from gateway.web import events, health, hooks, opt_out, static, system
 from gateway.web.errors import answer_faults
 from gateway.web.headers import add_security_headers
 from gateway.web.keys import (
@@ -37,7 +37,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MIB = 1024 * 1024
 _PARTS = (
     events.ROUTES,
-    health.ROUTES,
+    system.ROUTES,
     hooks.ROUTES,
     opt_out.ROUTES,
     sign_in_pages.ROUTES,
@@ -56,6 +56,21 @@ def build_app(core: Core) -> web.Application:
     Before it starts the caller sets `app[INBOX]`, may add checks to `app[HEALTH]` and
     numbers to `app[COUNTS]`, and mounts further routes with `add_routes`.
     """
+    app = build_bare_app(core)
+    app[COUNTS] = []
+    app[HASHER] = Hasher()
+    app[THROTTLE] = Throttle(core.clock)
+    app[STREAMS] = events.Streams()
+    app.on_shutdown.append(app[STREAMS].close)
+    add_routes(app, static.routes(static.load()))
+    add_routes(app, (public("GET", "/", _start),))
+    for part in _PARTS:
+        add_routes(app, part)
+    return app
+
+
+def build_bare_app(core: Core) -> web.Application:
+    """For a process without pages: its health and its numbers."""
     app = web.Application(
         middlewares=[record_request, answer_faults],
         client_max_size=core.settings.server.max_body_mib * MIB,
@@ -64,17 +79,9 @@ def build_app(core: Core) -> web.Application:
     app[ROUTES] = []
     checks: dict[str, Check] = {"database": _database_answers}
     app[HEALTH] = checks
-    app[COUNTS] = []
-    app[PAGES] = Pages(core)
-    app[HASHER] = Hasher()
-    app[THROTTLE] = Throttle(core.clock)
-    app[STREAMS] = events.Streams()
+    app[PAGES] = Pages(core)  # refusals are pages, too
     app.on_response_prepare.append(add_security_headers)
-    app.on_shutdown.append(app[STREAMS].close)
-    add_routes(app, static.routes(static.load()))
-    add_routes(app, (public("GET", "/", _start),))
-    for part in _PARTS:
-        add_routes(app, part)
+    add_routes(app, health.ROUTES)
     return app
 
 

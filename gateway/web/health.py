@@ -3,12 +3,16 @@
 import asyncio
 import json
 from datetime import timedelta
+from typing import Any
 
 import structlog
 from aiohttp import web
+from tortoise.exceptions import BaseORMException
 
+from gateway.errors import StorageUnavailable
+from gateway.nodes import LeaseView, NodeView
 from gateway.outbox import journal
-from gateway.web.keys import CORE, HEALTH, Check
+from gateway.web.keys import BACKGROUND, CORE, HEALTH, Check, Tells
 from gateway.web.routes import public
 
 _PATIENCE = timedelta(seconds=3)
@@ -16,16 +20,58 @@ log = structlog.get_logger()
 
 
 async def healthz(request: web.Request) -> web.Response:
-    """200 where every part is alive, else 503; `parts` says which are."""
+    """200 where every part of this process is well, else 503; `parts` says which are.
+
+    `tasks` tells more of the background parts; `nodes` and `leases` are those of the
+    whole cluster, null while the database doesn't answer.
+    """
     checks = request.app[HEALTH]
     alive = await asyncio.gather(*(_alive(n, c) for n, c in checks.items()))
     parts = dict(zip(checks, alive, strict=True))
-    well = all(alive)
+    more: dict[str, Any] = {}
+    if (background := request.app.get(BACKGROUND)) is not None:
+        parts |= background.parts()
+        more = await _cluster(background)
+    well = all(parts.values())
+    said = {"status": "ok" if well else "degraded", "parts": parts} | more
     return web.Response(
-        text=json.dumps({"status": "ok" if well else "degraded", "parts": parts}),
+        text=json.dumps(said, ensure_ascii=False),
         status=200 if well else 503,
         content_type="application/json",
     )
+
+
+async def _cluster(background: Tells) -> dict[str, Any]:
+    said = {"roles": sorted(background.roles), "tasks": background.report()}
+    try:
+        async with asyncio.timeout(_PATIENCE.total_seconds()):
+            nodes, leases = await background.cluster()
+    except (TimeoutError, StorageUnavailable, OSError, BaseORMException):
+        return said | {"nodes": None, "leases": None}
+    return said | {
+        "nodes": [_node(one) for one in nodes if one.alive],
+        "leases": [_lease(one) for one in leases],
+    }
+
+
+def _node(node: NodeView) -> dict[str, Any]:
+    return {
+        "name": node.name,
+        "roles": node.roles,
+        "version": node.version,
+        "since": node.started_at.isoformat(),
+        "seen": node.seen_at.isoformat(),
+    }
+
+
+def _lease(lease: LeaseView) -> dict[str, Any]:
+    since = None if lease.since is None else lease.since.isoformat()
+    return {
+        "name": lease.name,
+        "node": lease.node,
+        "epoch": lease.epoch,
+        "since": since,
+    }
 
 
 async def _alive(name: str, check: Check) -> bool:

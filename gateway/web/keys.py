@@ -1,13 +1,15 @@
 """Typed keys under which the application and a request carry things."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
 
 from gateway.actors import Actor
 from gateway.contract import Event
 from gateway.core import Core
+from gateway.nodes import LeaseView, NodeView
+from gateway.roles import Role
 from gateway.staff.sessions import SignedIn
 
 if TYPE_CHECKING:
@@ -25,6 +27,16 @@ Count = Callable[[Actor], Awaitable[Mapping[str, int]]]
 """Numbers for the navigation: inquiries, review, approvals."""
 
 
+class Tells(Protocol):
+    """The background of this process, as health output and its page need it."""
+
+    @property
+    def roles(self) -> frozenset[Role]: ...
+    def parts(self) -> Mapping[str, bool]: ...
+    def report(self) -> Mapping[str, Mapping[str, Any]]: ...
+    async def cluster(self) -> tuple[list[NodeView], list[LeaseView]]: ...
+
+
 class Accepts(Protocol):
     """The inbox, as provider pushes need it."""
 
@@ -33,6 +45,7 @@ class Accepts(Protocol):
 
 CORE = web.AppKey("core", Core)
 INBOX: web.AppKey[Accepts] = web.AppKey("inbox")
+BACKGROUND: web.AppKey[Tells] = web.AppKey("background")
 HEALTH: web.AppKey[dict[str, Check]] = web.AppKey("health")
 COUNTS: web.AppKey[list[Count]] = web.AppKey("counts")
 ROUTES: web.AppKey[list["Route"]] = web.AppKey("routes")

@@ -38,6 +38,7 @@ NAVIGATION = {
     "channels": "/channels",
     "staff": "/staff",
     "audit": "/audit",
+    "system": "/system",
     "sandbox": "/sandbox",
     "account": "/account",
 }

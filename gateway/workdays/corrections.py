@@ -139,6 +139,7 @@ async def _record(
 
 async def _in_force(core: Core, calendar: Calendar, found: list[Move]) -> int:
     core.calendar = calendar
+    core.hub.publish("calendar", "")
     await recompute.announce(core, found)
     return sum(move.moved for move in found)
 

@@ -337,7 +337,7 @@
     if (stream() && stream().scrollTop < 8) takeNewRows();
   }
 
-  const EVENTS = ["review", "broadcast", "daily", "channel", "sandbox"];
+  const EVENTS = ["review", "broadcast", "daily", "channel", "sandbox", "node"];
 
   function connect() {
     const root = one("[data-events]");

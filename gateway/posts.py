@@ -1,0 +1,109 @@
+"""One channel's sender and listener, at work only while its lease is held here."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+from gateway.channels import Channel
+from gateway.contract import Accept, Listens
+from gateway.core import Core
+from gateway.leases import Lease, LeaseLost
+from gateway.outbox.sender import Sender
+from gateway.supervisor import Supervisor, is_storage_trouble
+from gateway.tenure import WORKER
+
+log = structlog.get_logger()
+STOP_SECONDS = 2.0  # how long answers are waited for; the process ends within 5
+AGAIN_SECONDS = 1.0  # between two tries to settle what was answered
+
+
+class Post:
+    """Opened and closed in order, however fast leases come and go."""
+
+    def __init__(
+        self, core: Core, channel: Channel, supervisor: Supervisor, accept: Accept
+    ) -> None:
+        self.channel = channel
+        self.sender = Sender(core, channel)
+        self._core = core
+        self._supervisor = supervisor
+        self._accept = accept
+        self._last: asyncio.Task[None] | None = None
+
+    @property
+    def _sending(self) -> str:
+        return f"sender:{self.channel.name}"
+
+    @property
+    def _listening(self) -> str:
+        return f"listener:{self.channel.name}"
+
+    async def begin(self, lease: Lease) -> None:
+        """Start as soon as what went before has been closed."""
+        self._next(self._open(lease))
+
+    async def end(self, holds: bool) -> None:
+        """Stop. Where the lease still `holds`, return when everything is settled."""
+        if holds:
+            await self._next(self._close())
+        else:
+            self._next(self._leave())
+
+    def _next(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        async def after(before: asyncio.Task[None] | None) -> None:
+            if before is not None:
+                await asyncio.gather(before, return_exceptions=True)
+            await work
+
+        self._last = asyncio.create_task(after(self._last))
+        return self._last
+
+    async def _open(self, lease: Lease) -> None:
+        self.sender.lease = lease
+        self._supervisor.start(self._sending, self._send)
+        if isinstance(self.channel.adapter, Listens):
+            self._supervisor.start(self._listening, self._listen)
+
+    async def _close(self) -> None:
+        """First the sender: answers come in through the listener."""
+        await self._settle(once=True)
+        await self._supervisor.stop(self._sending, self._listening)
+        self._core.wakeups.gone(self._sending)
+
+    async def _leave(self) -> None:
+        """The account may be somebody else's by now: first the sessions. What was
+        answered is still told, as evidence, as soon as the database can be reached."""
+        settling = asyncio.create_task(self._settle(once=False))
+        await self._supervisor.stop(self._listening, self._sending)
+        self._core.wakeups.gone(self._sending)
+        await settling
+
+    async def _settle(self, *, once: bool) -> None:
+        while True:
+            try:
+                await self.sender.stop(STOP_SECONDS)
+                return
+            except Exception as error:
+                log.warning("sender.unsettled", channel=self.channel.name)
+                if once or not is_storage_trouble(error):
+                    return
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _send(self) -> None:
+        try:
+            await self.sender.run()
+        except LeaseLost as error:
+            log.warning("sender.fenced", channel=self.channel.name, why=error.detail)
+            self._core.wakeups.wake_here(WORKER)
+
+    async def _listen(self) -> None:
+        adapter = self.channel.adapter
+        assert isinstance(adapter, Listens)
+        try:
+            async with adapter.listen(self._accept):
+                self.channel.listening = True
+                await asyncio.Event().wait()
+        finally:
+            self.channel.listening = False

@@ -1,0 +1,118 @@
+"""The page 运行状态: which processes run, how their parts are, who owns what."""
+
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+
+from gateway.actors import Action, Actor
+from gateway.core import Core
+from gateway.database import Row
+from gateway.nodes import LeaseView, NodeView
+from gateway.phrases import phrase
+from gateway.web.keys import BACKGROUND, CORE
+from gateway.web.pages import render, text
+from gateway.web.routes import page
+
+ROLES = {
+    "web": "网页与接口",
+    "bots": "机器人连接",
+    "sender": "发送",
+    "scheduler": "定时任务",
+}
+PARTS = {
+    "heartbeat": "心跳",
+    "inbox": "收件箱",
+    "router": "消息分派",
+    "leases": "租约",
+    "signals": "进程间通知",
+    "calendar": "工作日历",
+    "scheduler": "定时任务",
+    "watchdog": "主循环监视",
+}
+_WITH_CHANNEL = {"sender": "发送：{name}", "listener": "接收：{name}"}
+
+
+async def show(request: web.Request, actor: Actor) -> web.StreamResponse:
+    context = await _context(request)
+    return await render(request, "system.html", active="system", **context)
+
+
+async def show_state(request: web.Request, actor: Actor) -> web.StreamResponse:
+    return await render(request, "partials/_system.html", **await _context(request))
+
+
+async def _context(request: web.Request) -> dict[str, Any]:
+    background = request.app.get(BACKGROUND)
+    if background is None:
+        return {"nodes": [], "leases": [], "several": False}
+    nodes, leases = await background.cluster()
+    return {
+        "nodes": [_node(request, one) for one in nodes],
+        "leases": [_lease(request, one) for one in leases],
+        "several": sum(one.alive for one in nodes) > 1,
+    }
+
+
+def _node(request: web.Request, node: NodeView) -> Row:
+    say = partial(text, request)
+    return {
+        "name": node.name,
+        "roles": [say(ROLES.get(one, one)) for one in node.roles],
+        "version": node.version,
+        "started_at": node.started_at,
+        "seen_at": node.seen_at,
+        "state": _state(node),
+        "ended": _part(request, node.ended) if node.ended else "",
+        "parts": [_told(request, name, node) for name in sorted(node.parts)],
+    }
+
+
+def _state(node: NodeView) -> str:
+    if node.stopped_at is not None:
+        return "ended" if node.ended else "stopped"
+    if not node.alive:
+        return "lost"
+    return "ok" if all(one.get("well") for one in node.parts.values()) else "trouble"
+
+
+def _told(request: web.Request, name: str, node: NodeView) -> Row:
+    told = node.parts[name]
+    return {
+        "name": _part(request, name),
+        "well": bool(told.get("well")),
+        "deaths": int(told.get("deaths", 0)),
+        "error": str(told.get("error", "")),
+    }
+
+
+def _lease(request: web.Request, lease: LeaseView) -> Row:
+    _, _, channel = lease.name.partition(":")
+    name = text(request, PARTS["scheduler"])
+    if channel:
+        name = _channel(request.app[CORE], channel)
+    return {
+        "name": name,
+        "node": lease.node,
+        "epoch": lease.epoch,
+        "since": lease.since,
+    }
+
+
+def _part(request: web.Request, name: str) -> str:
+    kind, _, channel = name.partition(":")
+    if kind not in _WITH_CHANNEL:
+        return text(request, PARTS.get(name, name))
+    known = text(request, _channel(request.app[CORE], channel))
+    return text(request, phrase(_WITH_CHANNEL[kind], name=known))
+
+
+def _channel(core: Core, name: str) -> str:
+    known = core.channels.get(name)
+    return name if known is None else known.label
+
+
+ROUTES = (
+    page("GET", "/system", show, Action.ADMINISTER),
+    page("GET", "/system/state", show_state, Action.ADMINISTER, background=True),
+)
