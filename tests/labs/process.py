@@ -68,6 +68,7 @@ class Installation:
     folder: Path
     port: int
     process: asyncio.subprocess.Process | None = None
+    words: tuple[str, ...] = ()  # further words of the command line
 
     @property
     def data_dir(self) -> Path:
@@ -99,6 +100,7 @@ class Installation:
                 str(PROJECT / "run.py"),
                 "--settings",
                 str(self.settings),
+                *self.words,
                 cwd=PROJECT,
                 stdout=output,
                 stderr=log,
