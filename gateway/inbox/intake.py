@@ -1,11 +1,14 @@
 """Stores events durably before anybody says "accepted" to a provider.
 
-Whatever gathered while the last commit ran goes into the next one, as one set.
-There is no waiting for a batch to fill.
+Whatever gathered while the last commit ran goes into the next one, as one set. Where
+the database can't commit in time, events wait in the spool, in order, and drain from
+there.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -14,9 +17,13 @@ from tortoise.exceptions import BaseORMException
 from gateway.contract import Event
 from gateway.core import Core
 from gateway.errors import StorageUnavailable
+from gateway.inbox.spool import Record, Spool, encode
 from gateway.inbox.store import store
 
 log = structlog.get_logger()
+PATIENCE_SECONDS = 2.0  # for a commit; providers wait about five for their answer
+DRAIN_BYTES = 1024 * 1024  # of the spool, in one commit
+LOOK_SECONDS = 60.0  # between two looks at the reserve
 
 
 @dataclass(slots=True)
@@ -27,18 +34,36 @@ class _Delivery:
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
+    def settle(self) -> None:
+        if not self.stored.done():
+            self.stored.set_result(None)
+
+    def fail(self, why: str) -> None:
+        if not self.stored.done():
+            self.stored.set_exception(StorageUnavailable("not_stored", why))
+
 
 class Inbox:
     """One committer for all channels of this process."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, patience: float = PATIENCE_SECONDS) -> None:
+        storage = core.settings.storage
         self._core = core
+        self._patience = patience
         self._waiting: list[_Delivery] = []
+        self._attempt: asyncio.Future[Counter[str]] | None = None
+        self._spool = Spool(storage.data_dir / "spool", storage.spool_mib * 1024 * 1024)
+
+    @property
+    def spooled(self) -> int:
+        """Bytes that were acknowledged and are not in the database yet."""
+        return self._spool.waiting
 
     async def accept(self, channel: str, events: Sequence[Event]) -> None:
         """Return once all events are committed; a known key changes nothing.
 
-        Raises StorageUnavailable where the commit failed: nothing was stored.
+        Where the database is away: once they are synced to the spool. Raises
+        StorageUnavailable where neither took them: nothing was stored.
         """
         if not events:
             return
@@ -49,42 +74,145 @@ class Inbox:
 
     async def run(self) -> None:
         """Commit for ever. Deliveries that wait when this ends were never stored."""
+        loop = asyncio.get_running_loop()
+        await self._open()
+        looked_at = -LOOK_SECONDS
         try:
             while True:
+                if loop.time() - looked_at > LOOK_SECONDS:
+                    looked_at = loop.time()
+                    await self._look()
                 await self._core.wakeups.wait("inbox", 1.0)
+                await self.drain()
                 while self._waiting:
                     await self.commit()
         finally:
-            self._fail(self._waiting, "stopping")
-            self._waiting = []
+            self._close()
+
+    async def _open(self) -> None:
+        try:
+            await asyncio.to_thread(self._spool.open)
+        except OSError as error:  # a full disk: it is tried again when it is needed
+            log.warning("spool.not_opened", errno=error.errno)
+
+    def _close(self) -> None:
+        if self._attempt is not None:
+            self._attempt.cancel()
+        for delivery in self._waiting:
+            delivery.fail("stopping")
+        self._waiting = []
+        self._spool.close()
+
+    async def _look(self) -> None:
+        space = self._core.space
+        await asyncio.to_thread(space.keep_reserve)
+        if space.log_long:
+            log.error("database.log_long")
 
     async def commit(self) -> None:
         """One transaction for all that waits; after a failure, one for each."""
         batch, self._waiting = self._waiting, []
+        if self._spool.waiting:
+            await self._set_by(batch)  # behind what came before
+            return
         try:
             await self._store(batch)
+        except StorageUnavailable as error:
+            await self._rescue(batch, error)
         except (BaseORMException, OSError):
             log.exception("inbox.commit_failed", deliveries=len(batch))
             for delivery in batch:
                 await self._store_alone(delivery)
-        self._core.wakeups.wake("router")
 
     async def _store_alone(self, delivery: _Delivery) -> None:
         try:
             await self._store([delivery])
+        except StorageUnavailable as error:
+            await self._rescue([delivery], error)
         except (BaseORMException, OSError) as error:
-            self._fail([delivery], type(error).__name__)
+            delivery.fail(type(error).__name__)
+
+    async def _rescue(
+        self, batch: Sequence[_Delivery], error: StorageUnavailable
+    ) -> None:
+        """A full disk gets the reserve; all else waits in the spool."""
+        log.warning("inbox.not_committed", why=error.code, deliveries=len(batch))
+        if error.code == "full" and self._core.space.release():
+            with suppress(StorageUnavailable, BaseORMException):
+                await self._store(batch)
+                return
+        await self._set_by(batch)
 
     async def _store(self, batch: Sequence[_Delivery]) -> None:
-        given = [(one.channel, event) for one in batch for event in one.events]
-        new = await self._core.commits.run(lambda: store(self._core, given))
-        for channel, count in new.items():
-            self._core.metrics.inbound.labels(channel).inc(count)
+        await self._commit([(one.channel, e) for one in batch for e in one.events])
         for delivery in batch:
-            if not delivery.stored.done():
-                delivery.stored.set_result(None)
+            delivery.settle()
 
-    def _fail(self, batch: Sequence[_Delivery], why: str) -> None:
+    async def _commit(self, given: Sequence[tuple[str, Event]]) -> None:
+        """In time. What is late may be committed all the same: keys are unique."""
+        if self._attempt is not None and not self._attempt.done():
+            raise StorageUnavailable("late")
+        self._attempt = asyncio.ensure_future(
+            self._core.commits.run(lambda: store(self._core, given))
+        )
+        self._attempt.add_done_callback(_heed)
+        done, _ = await asyncio.wait({self._attempt}, timeout=self._patience)
+        if not done:
+            raise StorageUnavailable("late")
+        for channel, count in self._attempt.result().items():
+            self._core.metrics.inbound.labels(channel).inc(count)
+        self._core.wakeups.wake("router")
+
+    async def _set_by(self, batch: Sequence[_Delivery]) -> None:
+        records = [encode(one.channel, one.events) for one in batch]
+        try:
+            await self._append(records)
+        except (StorageUnavailable, OSError) as error:
+            log.error("inbox.refused", deliveries=len(batch))
+            for delivery in batch:
+                delivery.fail(type(error).__name__)
+            return
+        log.warning("inbox.spooled", deliveries=len(batch), bytes=self._spool.waiting)
         for delivery in batch:
-            if not delivery.stored.done():
-                delivery.stored.set_exception(StorageUnavailable("not_stored", why))
+            delivery.settle()
+
+    async def _append(self, records: Sequence[bytes]) -> None:
+        try:
+            await asyncio.to_thread(self._spool.append, records)
+        except (StorageUnavailable, OSError):
+            if not self._core.space.release():
+                raise
+            await asyncio.to_thread(self._spool.append, records)
+
+    async def drain(self) -> None:
+        """Bring what waits in the spool into the database, as far as it takes it."""
+        while self._spool.waiting:
+            records, end = await asyncio.to_thread(self._spool.take, DRAIN_BYTES)
+            try:
+                await self._commit_records(records)
+            except StorageUnavailable as error:
+                log.info("spool.waits", why=error.code, bytes=self._spool.waiting)
+                return
+            await asyncio.to_thread(self._spool.done, end)
+            log.info("spool.drained", deliveries=len(records))
+            if self._waiting:
+                await self.commit()
+
+    async def _commit_records(self, records: Sequence[Record]) -> None:
+        try:
+            await self._commit(
+                [(c, event) for c, events in records for event in events]
+            )
+        except BaseORMException as error:
+            if len(records) == 1:
+                log.error("spool.refused", error=type(error).__name__)
+                await asyncio.to_thread(self._spool.set_aside, [encode(*records[0])])
+                return
+            for record in records:
+                await self._commit_records([record])
+
+
+def _heed(attempt: asyncio.Future[Counter[str]]) -> None:
+    """Nobody may be left to hear the error of a late attempt."""
+    if not attempt.cancelled():
+        attempt.exception()

@@ -190,7 +190,7 @@ class Spool:
                 return records, self._read + end
             if most >= rest:
                 _, end, _ = next(scan(data))
-                self._set_aside([data[:end]])
+                self.set_aside([data[:end]])
                 self._read += end
             most = most * 2 + 1  # the next one is longer than what was read
         return [], self._read
@@ -208,7 +208,7 @@ class Spool:
         damaged = [data[start:end] for start, end, body in pieces if body is None]
         if not damaged:
             return file
-        self._set_aside(damaged)
+        self.set_aside(damaged)
         other = path.with_suffix(".new")
         mended = _open(other)
         _locked(mended)
@@ -220,7 +220,7 @@ class Spool:
         os.close(file)
         return mended
 
-    def _set_aside(self, damaged: Sequence[bytes]) -> None:
+    def set_aside(self, damaged: Sequence[bytes]) -> None:
         aside = self._folder / f"{time.time_ns()}.damaged"
         aside.write_bytes(b"".join(damaged))
         log.error("spool.damaged", bytes=sum(map(len, damaged)), set_aside=aside.name)

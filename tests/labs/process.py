@@ -24,6 +24,7 @@ public_url = "http://127.0.0.1:{port}"
 data_dir = "{data_dir}"
 database_url = "{database_url}"
 demo = {demo}
+reserve_mib = 4
 [policy]
 allowed_from = "00:00"
 allowed_until = "00:00"

@@ -1,0 +1,165 @@
+"""Nothing is acknowledged that is not on the disk, whatever the database does."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from pathlib import Path
+
+import asyncpg  # type: ignore[import-untyped]
+import pytest
+
+from gateway import database as db
+from gateway import keys, texts
+from gateway.channels import ChannelSet
+from gateway.clock import ManualClock
+from gateway.contract import Address, AddressKind, InboundMessage
+from gateway.core import Core
+from gateway.errors import StorageUnavailable
+from gateway.inbox import Inbox
+from gateway.settings import Settings, Storage
+from gateway.sla import Calendar
+from gateway.tables import Inbound
+from tests.labs.process import until
+
+WANG = Address(AddressKind.PHONE, "+8619900000001")
+
+
+def message(key: str) -> InboundMessage:
+    return InboundMessage(key=key, sender=WANG, text="您好", raw=b"{}")
+
+
+def core_in(folder: Path, clock: ManualClock) -> Core:
+    return Core(
+        settings=Settings(storage=Storage(data_dir=folder, reserve_mib=0, spool_mib=1)),
+        clock=clock,
+        keys=keys.load(folder),
+        channels=ChannelSet(),
+        texts=texts.load(),
+        calendar=Calendar(),
+    )
+
+
+@asynccontextmanager
+async def running(inbox: Inbox) -> AsyncIterator[Inbox]:
+    task = asyncio.create_task(inbox.run())
+    try:
+        yield inbox
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+@contextmanager
+def locked(url: str) -> Iterator[None]:
+    """Another process writes and doesn't come to an end."""
+    with closing(sqlite3.connect(url.removeprefix("sqlite://"))) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.rollback()
+
+
+async def stored() -> list[str]:
+    found = await db.rows("SELECT key FROM inbound ORDER BY id")
+    return [row["key"] for row in found]
+
+
+async def test_a_locked_database_spools_in_order(
+    sqlite_url: str, tmp_path: Path, clock: ManualClock
+) -> None:
+    """B-5 and D-4: acknowledged from the spool, drained in order, each once."""
+    core = core_in(tmp_path, clock)
+    async with db.opened(sqlite_url, busy_seconds=0.3):
+        async with running(Inbox(core, patience=0.1)) as inbox:
+            await inbox.accept("短信", [message("before")])
+            with locked(sqlite_url):
+                async with asyncio.timeout(10):
+                    for n in range(20):
+                        await inbox.accept("短信", [message(f"k{n:02}"), message("x")])
+                assert await stored() == ["before"]
+                assert inbox.spooled > 0
+            await inbox.accept("短信", [message("after")])
+            await until(lambda: _drained(inbox), 20)
+        expected = ["before", "k00", "x", *(f"k{n:02}" for n in range(1, 20)), "after"]
+        assert await stored() == expected
+
+
+async def _drained(inbox: Inbox) -> bool:
+    return inbox.spooled == 0
+
+
+async def test_what_was_spooled_survives_the_process(
+    sqlite_url: str, tmp_path: Path, clock: ManualClock
+) -> None:
+    """B-5: the next process brings it in."""
+    async with db.opened(sqlite_url, busy_seconds=0.2):
+        with locked(sqlite_url):
+            async with running(Inbox(core_in(tmp_path, clock), patience=0.1)) as inbox:
+                await inbox.accept("短信", [message("a"), message("b")])
+        assert await stored() == []
+    heir = Inbox(core_in(tmp_path, clock))
+    async with db.opened(sqlite_url), running(heir):
+        await until(lambda: _count(2), 10)
+        assert heir.spooled == 0
+
+
+async def _count(n: int) -> bool:
+    return await Inbound.all().count() == n
+
+
+async def test_a_full_spool_acknowledges_nothing(
+    sqlite_url: str, tmp_path: Path, clock: ManualClock
+) -> None:
+    """2.3: the provider has to push again."""
+    big = InboundMessage(key="big", sender=WANG, text="", raw=bytes(2 * 1024 * 1024))
+    inbox = Inbox(core_in(tmp_path, clock), patience=0.1)
+    async with db.opened(sqlite_url, busy_seconds=0.2), running(inbox):
+        with locked(sqlite_url):
+            with pytest.raises(StorageUnavailable):
+                await inbox.accept("短信", [big])
+            await inbox.accept("短信", [message("small")])
+        await until(lambda: _count(1), 10)
+
+
+async def test_a_spool_that_can_not_be_made_stops_nothing(
+    sqlite_url: str, tmp_path: Path, clock: ManualClock
+) -> None:
+    (tmp_path / "spool").write_text("a file where the folder should be")
+    async with db.opened(sqlite_url, busy_seconds=0.2):
+        async with running(Inbox(core_in(tmp_path, clock), patience=0.1)) as inbox:
+            await inbox.accept("短信", [message("a")])
+            with locked(sqlite_url), pytest.raises(StorageUnavailable):
+                await inbox.accept("短信", [message("b")])
+        assert await stored() == ["a"]
+
+
+async def test_a_stopped_server_spools(
+    postgres_url: str, tmp_path: Path, clock: ManualClock
+) -> None:
+    """B-5 on PostgreSQL: the server stands still, nobody waits for it."""
+    core = core_in(tmp_path, clock)
+    async with db.opened(postgres_url), asyncio.timeout(60):
+        async with running(Inbox(core, patience=0.3)) as inbox:
+            await inbox.accept("短信", [message("before")])
+            async with held(postgres_url):
+                for n in range(20):
+                    await inbox.accept("短信", [message(f"k{n:02}")])
+                assert inbox.spooled > 0
+            await until(lambda: _drained(inbox), 30)
+            await inbox.accept("短信", [message("after")])
+        keys = ["before", *(f"k{n:02}" for n in range(20)), "after"]
+        assert await stored() == keys
+
+
+@asynccontextmanager
+async def held(url: str) -> AsyncIterator[None]:
+    """Nothing can be written: as where the server stands still, but it can be undone
+    without touching the server that other tests use."""
+    other = await asyncpg.connect(url)
+    try:
+        async with other.transaction():
+            await other.execute("LOCK TABLE inbound IN EXCLUSIVE MODE")
+            yield
+    finally:
+        await other.close()
