@@ -107,13 +107,17 @@ class Texts:
 
 def _lenient(text: str, values: Mapping[str, str]) -> str:
     """Our own texts read well without a name; staff's texts get no such licence."""
-    parts = [
+    return wording.render(_parsed_leniently(text), values)
+
+
+@lru_cache(maxsize=256)
+def _parsed_leniently(text: str) -> tuple[wording.Part, ...]:
+    return tuple(
         replace(part, default=part.default or "")
         if isinstance(part, wording.Placeholder)
         else part
         for part in wording.parse(text, FIELDS)
-    ]
-    return wording.render(parts, values)
+    )
 
 
 def load() -> Texts:

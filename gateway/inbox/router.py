@@ -88,7 +88,7 @@ class Router:
             return 0
         except Exception:
             log.exception("router.batch_failed")
-            return await self._one_by_one() + await self._receipts()
+            return await self.one_by_one() + await self._receipts()
         if routed.count:
             await self._tell_all(routed)
         return routed.count + await self._receipts()
@@ -133,7 +133,8 @@ class Router:
         for message in routed.alone:
             await self._tell(message)
 
-    async def _one_by_one(self) -> int:
+    async def one_by_one(self) -> int:
+        """Each in a transaction of its own: after a batch failed."""
         waiting = await Inbound.filter(state="stored").order_by("id").limit(BATCH)
         for message in waiting:
             await self._route(message.id)

@@ -49,7 +49,8 @@ async def stored(limit: int) -> list[Message]:
 
 
 def _message(row: Row) -> Message:
-    row["answers_to"] = [str(one) for one in json.loads(row["answers_to"])]
+    quoted = row["answers_to"]
+    row["answers_to"] = [] if quoted == "[]" else [str(q) for q in json.loads(quoted)]
     row["automatic"] = bool(row["automatic"])
     row["sent_at"] = _instant(row["sent_at"])
     row["received_at"] = from_micros(row["received_at"])
@@ -408,12 +409,10 @@ async def _numbering(core: Core, made: World, messages: Sequence[Message]) -> No
     """The last number of each day that may be needed, locked; ids for inquiries."""
     zone = core.settings.centre.timezone
     days = {
-        received_at(one.sent_at, one.received_at, made.now)
-        .astimezone(zone)
-        .strftime("%Y%m%d")
+        received_at(one.sent_at, one.received_at, made.now).astimezone(zone).date()
         for one in messages
     }
-    names = {f"inquiry:{day}": day for day in sorted(days)}
+    names = {f"inquiry:{day:%Y%m%d}": f"{day:%Y%m%d}" for day in sorted(days)}
     given, values = db.table({"name": "TEXT"}, [(name,) for name in names])
     rows = await db.rows(
         f"INSERT INTO counters (name, value) SELECT k.name, 0 FROM {given} k "

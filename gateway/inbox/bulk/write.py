@@ -101,8 +101,7 @@ async def world(made: World, messages: Sequence[Message], expires: timedelta) ->
         *_counters(made),
         *_messages(messages),
     ]
-    for sql, values in statements:
-        await db.execute(sql, *values)
+    await db.run_all(statements)
 
 
 def _micros(at: datetime | None) -> int | None:
