@@ -11,11 +11,9 @@ from broadcasts.content import LONGEST_TITLE, Draft
 from broadcasts.tables import Broadcast
 from gateway.actors import Action
 from gateway.addresses import mask
-from gateway.api.after_commit import Held
 from gateway.api.operations import Call, Operation
 from gateway.api.schemas import Body, Code, Contact, Id, Output, Paged, Tag
 from gateway.contract import Address, AddressKind
-from gateway.database import transaction
 from gateway.status import BroadcastState, Bucket, OutboundState
 
 _RESOURCE = "recipients"
@@ -153,13 +151,9 @@ class RecipientList(Output):
 
 async def create_broadcast(call: Call, body: NewBroadcast) -> BroadcastShown:
     """Drafted and submitted: both or neither."""
-    held = Held(call.core)
-    async with transaction():
-        made = await notices.create(held.core, call.actor, _draft(body))
-        made = await notices.submit(
-            held.core, call.actor, made.id, confirmed=body.confirmed
-        )
-    held.release()
+    made = await notices.propose(
+        call.core, call.actor, _draft(body), confirmed=body.confirmed
+    )
     return await _acted(call, made)
 
 

@@ -5,16 +5,20 @@ finds the instant taken (F-1). What was slept over waits for a person.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
 import structlog
 
-from broadcasts import content, plan
+from broadcasts import plan, planning
 from broadcasts.audience import Subscribers
+from broadcasts.check import as_outbound, fault_of
+from broadcasts.freeze import Superseded
 from broadcasts.notices import announce
-from broadcasts.plan import Freeze, Plan
+from broadcasts.plan import Plan
+from broadcasts.planning import Terms
 from broadcasts.tables import Broadcast, DailyItem, Instant
 from gateway import audit
 from gateway import database as db
@@ -25,9 +29,8 @@ from gateway.database import to_micros
 from gateway.errors import NotFound, RequestError
 from gateway.knowledge import message
 from gateway.knowledge.message import Message
-from gateway.outbox.enqueue import PRIORITY
 from gateway.status import BroadcastState
-from gateway.tables import Content, Entry, Organisation
+from gateway.tables import Entry, Organisation
 
 log = structlog.get_logger()
 
@@ -132,7 +135,7 @@ async def fire_due(core: Core) -> None:
             broadcast, result = await _push(core)
         await Instant.filter(id=taken[0]["id"]).update(result=result)
     log.info("daily.fired", result=result)
-    await _changed(core, broadcast)
+    await _send(core, broadcast)
 
 
 async def state_of_today(core: Core) -> str:
@@ -156,8 +159,8 @@ async def push_now(core: Core, actor: Actor) -> Broadcast:
         if broadcast is None:
             raise RequestError(result, PROBLEMS[result], status=409)
         await audit.record(core.clock, actor, "daily.push", f"broadcast:{broadcast.id}")
-    await _changed(core, broadcast)
-    return broadcast
+    await _send(core, broadcast)
+    return await Broadcast.get(id=broadcast.id)
 
 
 PROBLEMS: Mapping[str, str] = {
@@ -168,11 +171,31 @@ PROBLEMS: Mapping[str, str] = {
 }
 
 
-async def _changed(core: Core, broadcast: Broadcast | None) -> None:
+async def _send(core: Core, broadcast: Broadcast | None) -> None:
+    """After the commit: plan a small one at once, leave a large one to the worker."""
     core.hub.publish("daily", "")
-    if broadcast is not None:
-        await announce(core, broadcast)
-        core.wakeups.wake_all()
+    if broadcast is None:
+        return
+    if broadcast.plan_node is not None:
+        with suppress(Superseded):
+            await plan_push(core, broadcast)
+    await announce(core, broadcast)
+    core.wakeups.wake_all()
+
+
+async def plan_push(core: Core, broadcast: Broadcast) -> None:
+    """Write everybody of a push that is ours to plan, and let it run. Whoever it
+    can't be said to is left out: nobody is there to ask. Raises Superseded."""
+    terms = Terms(
+        expires_at=broadcast.expires_at or core.clock.now(),
+        exclude_bad=True,
+        approved_people=None,
+    )
+    await planning.plan(core, broadcast, await _plan_of(core, broadcast), terms)
+
+
+async def _plan_of(core: Core, broadcast: Broadcast) -> Plan:
+    return await _plan(core, await Entry.get(id=broadcast.entry_id))
 
 
 async def _push(core: Core) -> tuple[Broadcast | None, str]:
@@ -192,50 +215,31 @@ async def _broadcast(core: Core, item: Item) -> Broadcast:
     now = core.clock.now()
     root = await Organisation.filter(parent=None).order_by("path").first()
     planned = await _plan(core, item)
-    texts = dict(planned.texts)
-    frozen = await Content.create(
-        texts=texts, hash=content.digest(texts), created_at=now
-    )
     hours = core.settings.policy.broadcast_expires_hours
+    is_small = sum((await subscribers()).values()) <= planning.SMALL
     broadcast = await Broadcast.create(
         kind="daily",
         title=item.question[:120],
         organisation_id=0 if root is None else root.id,
-        state=BroadcastState.RUNNING,
-        texts=texts,
+        state=BroadcastState.PLANNING,
+        texts=dict(planned.texts),
         audience={"type": "subscribers"},
         created_by="",
-        content_id=frozen.id,
         entry_id=item.entry_id,
         expires_at=now + timedelta(hours=hours),
+        plan_node=core.node_id if is_small else None,
+        plan_token=1,
         created_at=now,
         changed_at=now,
-        started_at=now,
     )
-    run = Freeze(
-        broadcast_id=broadcast.id,
-        content_id=frozen.id,
-        priority=PRIORITY[MessageKind.DAILY],
-        now=now,
-        expires_at=now + timedelta(hours=hours),
-    )
-    people = await plan.freeze(core, planned, run)
-    missed = [asdict(one) for one in await plan.left_out(planned)]
-    await Broadcast.filter(id=broadcast.id).update(planned=people, left_out=missed)
     await DailyItem.filter(id=item.id).update(broadcast_id=broadcast.id)
-    for row in await plan.samples(core, planned, each=1):
-        if (bad := plan.fault_of(core, texts, row)) is not None:
-            log.warning("daily.unsayable", channel=bad.channel, code=bad.code)
-            await plan.exclude_channel(
-                broadcast.id, bad.channel, bad.kind, bad.code, now
-            )
     return broadcast
 
 
-async def _plan(core: Core, item: Item) -> Plan:
+async def _plan(core: Core, item: Item | Entry) -> Plan:
     whole = message.compose(core, item.question, item.answer, item.basis)
     planned = await _prepared(core, whole)
-    if not await _too_long(core, planned):
+    if not _too_long(core, planned):
         return planned
     return await _prepared(core, message.shortened(whole))
 
@@ -245,13 +249,16 @@ async def _prepared(core: Core, said: Message) -> Plan:
     return await plan.prepare(core, Subscribers(), "/", kind, said.texts, said.values)
 
 
-async def _too_long(core: Core, planned: Plan) -> bool:
-    rows = await plan.samples(core, planned, each=1)
-    found = [plan.fault_of(core, planned.texts, row) for row in rows]
-    return any(
-        one is not None and one.code == "too_long" and one.kind == AddressKind.PHONE
-        for one in found
-    )
+def _too_long(core: Core, planned: Plan) -> bool:
+    """For a text message to anybody: it says the same to all."""
+    nobody = dict.fromkeys(("name", "organisation", "value", "member_id"))
+    names = plan.fields(core, planned)
+    for way in planned.ways:
+        row = {**nobody, "kind": way.kind.value, "channel": way.channel}
+        found = fault_of(core, planned, as_outbound(planned, names, row))
+        if way.kind is AddressKind.PHONE and found and found.code == "too_long":
+            return True
+    return False
 
 
 async def preview(core: Core, item: Item) -> Plan:
@@ -324,9 +331,10 @@ async def subscribers() -> Mapping[AddressKind, int]:
 
 async def history(limit: int = 30) -> list[Past]:
     found = await db.rows(
-        "SELECT b.id, b.title, b.planned, d.pushed_on, (SELECT COUNT(*) FROM outbox o "
-        "WHERE o.broadcast_id = b.id AND o.state IN ('accepted', 'delivered', 'read')) "
-        "AS delivered FROM broadcasts b JOIN daily_items d ON d.broadcast_id = b.id "
+        "SELECT b.id, b.title, b.planned, d.pushed_on, COALESCE((SELECT SUM(t.n) "
+        "FROM tallies t WHERE t.broadcast_id = b.id "
+        "AND t.state IN ('accepted', 'delivered', 'read')), 0) AS delivered "
+        "FROM broadcasts b JOIN daily_items d ON d.broadcast_id = b.id "
         f"WHERE b.kind = 'daily' ORDER BY b.id DESC LIMIT {int(limit)}"
     )
     return [

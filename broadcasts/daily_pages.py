@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from broadcasts import daily, plan, preview, view
+from broadcasts import daily, preview, view
 from broadcasts.daily import Item
 from gateway.actors import Action, Actor
 from gateway.core import Core
@@ -94,7 +94,6 @@ def _label(entry: Any) -> str:
 
 async def _next(core: Core, item: Item) -> dict[str, Any]:
     planned = await daily.preview(core, item)
-    groups = await plan.groups(planned)
     found = await preview.of_plan(core, planned)
     texts = [sample.text for way in found.ways for sample in way.samples]
     return {
@@ -104,7 +103,7 @@ async def _next(core: Core, item: Item) -> dict[str, Any]:
         "basis": item.basis,
         "sample": item.sample,
         "item_id": item.id,
-        "people": sum(group.people - group.opted_out for group in groups),
+        "people": found.people,
         "text": texts[0] if texts else f"{item.question}\n{item.answer}",
     }
 

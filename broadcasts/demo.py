@@ -7,16 +7,26 @@ any other, only that nobody's telephone rings.
 import dataclasses
 from datetime import datetime
 
+from tortoise.expressions import F
+
 from broadcasts import daily, notices, running
 from broadcasts.content import Draft
 from broadcasts.tables import Attendance
-from gateway import database as db
 from gateway import demo
 from gateway.actors import Actor, Role
 from gateway.clock import ManualClock
 from gateway.core import Core
-from gateway.database import to_micros
-from gateway.tables import AddressRow, Entry, Organisation, PromptRow, Staff
+from gateway.outbox import moves
+from gateway.outbox.moves import Move
+from gateway.tables import (
+    AddressRow,
+    Chunk,
+    Entry,
+    Organisation,
+    Outbound,
+    PromptRow,
+    Staff,
+)
 
 
 async def install(core: Core) -> None:
@@ -78,14 +88,13 @@ async def _arrived(core: Core, broadcast_id: int, at: datetime) -> None:
     """Past messages are at their end: delivered where the channel tells, else taken."""
     for channel in core.channels:
         state = "delivered" if channel.capabilities.delivery_receipts else "accepted"
-        await db.execute(
-            "UPDATE outbox SET state = ?, attempts = 1, changed_at = ? "
-            "WHERE broadcast_id = ? AND channel = ? AND state = 'queued'",
-            state,
-            to_micros(at),
-            broadcast_id,
-            channel.name,
-        )
+        rows = await Outbound.filter(
+            broadcast_id=broadcast_id, channel=channel.name, state="planned"
+        ).values_list("id", flat=True)
+        await moves.advance([Move(int(str(id)), state, attempt=1) for id in rows], at)
+    await Chunk.filter(broadcast_id=broadcast_id).update(
+        state="done", journalled_to=F("last_id")
+    )
 
 
 async def _replied(broadcast_id: int, reply: demo.Reply, at: datetime) -> None:

@@ -10,10 +10,12 @@ from statistics import median
 from typing import Any
 
 from broadcasts import audience as audiences
-from broadcasts import content, plan
+from broadcasts import check, content, plan, stage
 from broadcasts.audience import Audience, Listed, Subtree, Tagged
+from broadcasts.check import Bad
 from broadcasts.content import Draft
 from broadcasts.plan import Plan
+from broadcasts.stage import staged
 from broadcasts.tables import Broadcast
 from gateway import audit
 from gateway import database as db
@@ -40,6 +42,7 @@ _STATE_NAMES = {
     BroadcastState.SUBMITTED: "待批准",
     BroadcastState.APPROVED: "已批准",
     BroadcastState.SCHEDULED: "已定时",
+    BroadcastState.PLANNING: "整理名单中",
     BroadcastState.RUNNING: "发送中",
     BroadcastState.PAUSED: "已暂停",
     BroadcastState.FINISHED: "已完成",
@@ -111,27 +114,50 @@ async def announce(core: Core, broadcast: Broadcast) -> None:
 
 async def create(core: Core, actor: Actor, draft: Draft) -> Broadcast:
     """A new notice of the actor's own organisation. RequestError names each field."""
+    broadcast = await _drafted(core, actor, draft)
+    async with db.transaction():
+        await _store(core, actor, broadcast)
+    await announce(core, broadcast)
+    return broadcast
+
+
+async def propose(
+    core: Core, actor: Actor, draft: Draft, *, confirmed: bool = False
+) -> Broadcast:
+    """Created and submitted: both or neither. Everybody's text is tried before."""
+    broadcast = await _drafted(core, actor, draft)
+    tried = await _refuse_unready(core, broadcast, confirmed)
+    async with db.transaction():
+        await _store(core, actor, broadcast)
+        await _submit(core, actor, broadcast, tried, confirmed)
+    await announce(core, broadcast)
+    return await find(actor, broadcast.id)
+
+
+async def _drafted(core: Core, actor: Actor, draft: Draft) -> Broadcast:
+    """The new notice, not stored yet."""
     actor.require(Action.BROADCAST)
     described = await _checked(core, actor.path, draft)
     now = core.clock.now()
-    async with db.transaction():
-        broadcast = await Broadcast.create(
-            kind="notice",
-            organisation_id=actor.organisation_id,
-            state=BroadcastState.DRAFT,
-            created_by=actor.name,
-            created_by_id=actor.staff_id,
-            edited_by=actor.name,
-            edited_by_id=actor.staff_id,
-            created_at=now,
-            changed_at=now,
-            **_columns(draft, described),
-        )
-        await audit.record(
-            core.clock, actor, "broadcast.create", f"broadcast:{broadcast.id}"
-        )
-    await announce(core, broadcast)
-    return broadcast
+    return Broadcast(
+        kind="notice",
+        organisation_id=actor.organisation_id,
+        state=BroadcastState.DRAFT,
+        created_by=actor.name,
+        created_by_id=actor.staff_id,
+        edited_by=actor.name,
+        edited_by_id=actor.staff_id,
+        created_at=now,
+        changed_at=now,
+        **_columns(draft, described),
+    )
+
+
+async def _store(core: Core, actor: Actor, broadcast: Broadcast) -> None:
+    await broadcast.save()
+    await audit.record(
+        core.clock, actor, "broadcast.create", f"broadcast:{broadcast.id}"
+    )
 
 
 async def edit(core: Core, actor: Actor, id: int, draft: Draft) -> Broadcast:
@@ -265,10 +291,6 @@ async def draft_plan(
     return await plan.prepare(core, audience, scope, MessageKind.NOTICE, frozen, values)
 
 
-async def people_of(planned: Plan) -> int:
-    return sum(group.people for group in await plan.groups(planned))
-
-
 async def usual_people(broadcast: Broadcast) -> int:
     """The median of this organisation's last twenty notices; 0 without any."""
     found: Any = (
@@ -290,10 +312,19 @@ def is_large(people: int, usual: int) -> bool:
 
 async def _refuse_unready(
     core: Core, broadcast: Broadcast, confirmed: bool
-) -> tuple[int, Sequence[plan.Bad]]:
-    """How many people, and to whom it can't be said. RequestError says what to do."""
-    planned = await plan_of(core, broadcast)
-    people = await people_of(planned)
+) -> tuple[int, int]:
+    """How many people, and to how many it can't be said. RequestError says what to
+    do."""
+    async with staged(await plan_of(core, broadcast)) as found:
+        people = await stage.reached(found)
+        await _refuse_number(broadcast, people, confirmed)
+        bad = await check.check(core, found)
+        if bad and not broadcast.exclude_bad:
+            raise bad_texts(bad, await check.first_bad(found, 5))
+    return people, bad
+
+
+async def _refuse_number(broadcast: Broadcast, people: int, confirmed: bool) -> None:
     if not people:
         raise RequestError(
             "nobody",
@@ -310,10 +341,6 @@ async def _refuse_unready(
         raise RequestError(
             "large_audience", fault, status=409, fields={"confirmed": fault}
         )
-    bad = await plan.check(core, planned)
-    if bad and not broadcast.exclude_bad:
-        raise bad_texts(bad)
-    return people, bad
 
 
 BAD_REASONS = {
@@ -327,8 +354,8 @@ BAD_REASONS = {
 }
 
 
-def bad_texts(bad: Sequence[plan.Bad]) -> RequestError:
-    """Names the first five recipients by id, with the reason and the mend."""
+def bad_texts(number: int, first: Sequence[Bad]) -> RequestError:
+    """Names the first recipients by id, with the reason and the mend."""
     shown = together(
         phrase(
             "党员{id}（{channel}）：{why}",
@@ -336,10 +363,10 @@ def bad_texts(bad: Sequence[plan.Bad]) -> RequestError:
             channel=one.channel,
             why=phrase(BAD_REASONS.get(one.code, one.code)),
         )
-        for one in bad[:5]
+        for one in first
     )
     words = "有{n}人的正文发不出：{who}。请修改，或勾选“发不出的人不发”"
-    fault = phrase(words, n=len(bad), who=shown)
+    fault = phrase(words, n=number, who=shown)
     return RequestError("bad_texts", fault, status=422, fields={"exclude_bad": fault})
 
 
@@ -349,29 +376,39 @@ async def submit(
     """Ask for approval. Everybody's text is tried first (A-11)."""
     actor.require(Action.BROADCAST)
     broadcast = await find(actor, id)
-    people, bad = await _refuse_unready(core, broadcast, confirmed)
-    now = core.clock.now()
+    tried = await _refuse_unready(core, broadcast, confirmed)
     async with db.transaction():
-        if not await move(
-            broadcast,
-            BroadcastState.SUBMITTED,
-            now,
-            submitted_by=actor.name,
-            submitted_by_id=actor.staff_id,
-            note="",
-        ):
-            raise not_now(await find(actor, id), "提请批准")
-        await audit.record(
-            core.clock,
-            actor,
-            "broadcast.submit",
-            f"broadcast:{id}",
-            people=people,
-            bad=len(bad),
-            confirmed=confirmed,
-        )
+        await _submit(core, actor, broadcast, tried, confirmed)
     await announce(core, broadcast)
     return await find(actor, id)
+
+
+async def _submit(
+    core: Core,
+    actor: Actor,
+    broadcast: Broadcast,
+    tried: tuple[int, int],
+    confirmed: bool,
+) -> None:
+    if not await move(
+        broadcast,
+        BroadcastState.SUBMITTED,
+        core.clock.now(),
+        submitted_by=actor.name,
+        submitted_by_id=actor.staff_id,
+        note="",
+    ):
+        raise not_now(await find(actor, broadcast.id), "提请批准")
+    people, bad = tried
+    await audit.record(
+        core.clock,
+        actor,
+        "broadcast.submit",
+        f"broadcast:{broadcast.id}",
+        people=people,
+        bad=bad,
+        confirmed=confirmed,
+    )
 
 
 async def approve(

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from broadcasts import audience as audiences
-from broadcasts import content, notices, plan
+from broadcasts import content, notices, stage
+from broadcasts.check import as_outbound
 from broadcasts.content import Draft
-from broadcasts.plan import Group, LeftOut, Plan
-from gateway import wording
+from broadcasts.plan import Plan, fields
+from broadcasts.stage import Group, LeftOut, staged
 from gateway.actors import Action, Actor
 from gateway.contract import AddressKind
 from gateway.core import Core
@@ -105,15 +106,19 @@ async def of_plan(
     usual: int = 0,
     hints: Sequence[str] = (),
 ) -> Preview:
-    groups = await plan.groups(planned)
-    rows = await plan.samples(core, planned)
+    async with staged(planned) as found:
+        groups = await stage.groups(found)
+        missed = await stage.left_out(found)
+        names = fields(core, planned)
+        samples = await stage.samples(found)
+        rows = [as_outbound(planned, names, row) for row in samples]
     ways = [_way(core, planned, group, rows) for group in groups]
     people = sum(group.people for group in groups)
     refused = sum(group.opted_out for group in groups)
     return Preview(
         people=people - refused,
         opted_out=refused,
-        left_out=await plan.left_out(planned),
+        left_out=missed,
         repeated=repeated,
         price_fen=sum(way.price_fen for way in ways),
         ways=ways,
@@ -158,8 +163,6 @@ def _sample(core: Core, planned: Plan, row: Row) -> Sample:
     except NotSayable as error:
         problem = notices.BAD_REASONS.get(error.code, error.code)
         return Sample(subject="", text="", segments=0, problem=problem)
-    except wording.OutputTooLong:
-        return Sample(subject="", text="", segments=0, problem="正文太长")
     signed = channel.common.signature + said.text
     limits = channel.capabilities
     problems = check_text(said.text, limits, channel.common.signature)

@@ -19,7 +19,7 @@ from gateway.core import Core
 from gateway.database import from_micros, to_micros
 from gateway.errors import RequestError
 from gateway.inquiries import words
-from gateway.outbox import journal
+from gateway.outbox import moves
 from gateway.phrases import phrase
 from gateway.status import Bucket, OutboundState, count_as
 
@@ -97,7 +97,7 @@ class Recipient:
 
 async def counts(broadcast_id: int) -> Mapping[Bucket, int]:
     found = dict.fromkeys(Bucket, 0)
-    for state, number in (await journal.counts(broadcast_id)).items():
+    for state, number in (await moves.counts(broadcast_id)).items():
         found[count_as(OutboundState(state))] += number
     return found
 

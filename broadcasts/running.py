@@ -1,17 +1,17 @@
-"""A broadcast while it runs: start, pause, resume, cancel, finish.
+"""A broadcast from its start to its end: pause, resume, cancel, finish.
 
-Starting freezes the audience, opens the questions and moves the state in one
-transaction: after a crash it has happened wholly or not at all.
+Starting makes it `planning` (broadcasts.planning); it is `running` once everybody is
+written and checked.
 """
 
-from dataclasses import asdict
 from datetime import datetime, timedelta
 
 import structlog
 
-from broadcasts import content, notices, plan
+from broadcasts import again, canary, daily, notices, planning, sweep
+from broadcasts.freeze import Superseded
 from broadcasts.notices import announce, find, move, not_now
-from broadcasts.plan import Bad, Freeze, Plan
+from broadcasts.planning import SMALL, Terms
 from broadcasts.tables import Broadcast
 from gateway import audit, tokens
 from gateway import database as db
@@ -19,10 +19,9 @@ from gateway.actors import GATEWAY, Action, Actor
 from gateway.core import Core
 from gateway.database import to_micros
 from gateway.errors import RequestError
-from gateway.outbox.enqueue import PRIORITY
-from gateway.phrases import phrase
+from gateway.outbox import moves
 from gateway.status import BroadcastState
-from gateway.tables import Content, Hold
+from gateway.tables import Hold
 
 log = structlog.get_logger()
 
@@ -31,12 +30,20 @@ GRACE = timedelta(hours=1)  # a scheduled notice later than this waits for a per
 _FIRST_CODE, _CODES = 99, 1089
 _STARTABLE = frozenset({BroadcastState.APPROVED, BroadcastState.SCHEDULED})
 _UNDER_WAY = frozenset(
-    {BroadcastState.RUNNING, BroadcastState.PAUSED, BroadcastState.FINISHED}
+    {
+        BroadcastState.PLANNING,
+        BroadcastState.RUNNING,
+        BroadcastState.PAUSED,
+        BroadcastState.FINISHED,
+    }
 )
 
 
 async def start(core: Core, actor: Actor, id: int) -> Broadcast:
     """Send an approved notice now. A second call changes nothing (A-14).
+
+    A small one runs when this returns; a large one is `planning` for a while yet, and
+    goes back to its drafter if it can't run after all.
 
     RequestError: not approved, its event or its time over, texts that can't be said,
     an audience that has grown since it was approved.
@@ -47,33 +54,67 @@ async def start(core: Core, actor: Actor, id: int) -> Broadcast:
         return broadcast
     if broadcast.state not in _STARTABLE:
         raise not_now(broadcast, "开始发送")
-    now = core.clock.now()
-    expires_at = _expiry(core, broadcast, now)
-    broadcast.code = _code(broadcast)
-    planned = await notices.plan_of(core, broadcast)
-    bad = await _try_texts(core, broadcast, planned)
-    async with db.transaction():
-        if not await move(broadcast, BroadcastState.RUNNING, now, started_at=now):
-            return await _started_meanwhile(actor, id)
-        people = await _freeze(core, broadcast, planned, expires_at)
-        _refuse_growth(broadcast, people)
-        await plan.exclude(id, bad, now)
-        if broadcast.rsvp:
-            until = broadcast.event_at or now + timedelta(
-                days=core.settings.policy.prompt_days
-            )
-            await plan.open_rsvp(id, broadcast.code, broadcast.title, now, until)
-        await audit.record(
-            core.clock,
-            actor,
-            "broadcast.start",
-            f"broadcast:{id}",
-            path=await notices.path_of(broadcast),
-            people=people,
-            excluded=len(bad),
-        )
+    _expiry(core, broadcast, core.clock.now())
+    before = BroadcastState(broadcast.state)
+    if not await _begin(core, actor, broadcast):
+        return await _started_meanwhile(actor, id)
     await changed(core, broadcast)
+    if broadcast.plan_node is not None:
+        try:
+            await plan(core, broadcast)
+        except Superseded:
+            pass  # cancelled meanwhile
+        except RequestError:
+            await _back(core, broadcast, before)
+            raise
     return await find(actor, id)
+
+
+async def _begin(core: Core, actor: Actor, broadcast: Broadcast) -> bool:
+    """False where somebody else was quicker."""
+    is_small = broadcast.approved_people <= SMALL
+    broadcast.code = _code(broadcast)
+    broadcast.plan_token += 1
+    broadcast.plan_node = core.node_id if is_small else None
+    async with db.transaction():
+        began = await move(
+            broadcast,
+            BroadcastState.PLANNING,
+            core.clock.now(),
+            code=broadcast.code,
+            plan_token=broadcast.plan_token,
+            plan_node=broadcast.plan_node,
+        )
+        if began:
+            await audit.record(
+                core.clock,
+                actor,
+                "broadcast.start",
+                f"broadcast:{broadcast.id}",
+                path=await notices.path_of(broadcast),
+                people=broadcast.approved_people,
+            )
+    return began
+
+
+async def plan(core: Core, broadcast: Broadcast) -> None:
+    """Write and check everybody of a notice that is ours to plan, and let it run.
+    Raises Superseded, or RequestError where it can't run."""
+    terms = Terms(
+        expires_at=_expiry(core, broadcast, core.clock.now()),
+        exclude_bad=broadcast.exclude_bad,
+        approved_people=broadcast.approved_people,
+    )
+    await planning.plan(core, broadcast, await notices.plan_of(core, broadcast), terms)
+
+
+async def _back(core: Core, broadcast: Broadcast, state: BroadcastState) -> None:
+    await Broadcast.filter(
+        id=broadcast.id,
+        state=BroadcastState.PLANNING,
+        plan_token=broadcast.plan_token,
+    ).update(state=state, changed_at=core.clock.now(), plan_node=None)
+    await announce(core, broadcast)
 
 
 async def _started_meanwhile(actor: Actor, id: int) -> Broadcast:
@@ -103,49 +144,6 @@ def _expiry(core: Core, broadcast: Broadcast, now: datetime) -> datetime:
     return min(ends)
 
 
-async def _try_texts(core: Core, broadcast: Broadcast, planned: Plan) -> list[Bad]:
-    bad = await plan.check(core, planned)
-    if bad and not broadcast.exclude_bad:
-        raise notices.bad_texts(bad)
-    return bad
-
-
-async def _freeze(
-    core: Core, broadcast: Broadcast, planned: Plan, expires_at: datetime
-) -> int:
-    now = core.clock.now()
-    texts = dict(planned.texts)
-    frozen = await Content.create(
-        texts=texts, hash=content.digest(texts), created_at=now
-    )
-    people = await plan.freeze(
-        core,
-        planned,
-        Freeze(
-            broadcast_id=broadcast.id,
-            content_id=frozen.id,
-            priority=PRIORITY[planned.kind],
-            now=now,
-            expires_at=expires_at,
-        ),
-    )
-    missed = [asdict(one) for one in await plan.left_out(planned)]
-    await Broadcast.filter(id=broadcast.id).update(
-        planned=people, left_out=missed, content_id=frozen.id, code=broadcast.code
-    )
-    return people
-
-
-def _refuse_growth(broadcast: Broadcast, people: int) -> None:
-    approved = broadcast.approved_people
-    if people > approved + approved // 10 + 5:
-        words = "批准时是{approved}人，现在是{n}人，请修改后重新提请批准"
-        fault = phrase(words, approved=approved, n=people)
-        raise RequestError("audience_grown", fault, status=409)
-    if not people:
-        raise RequestError("nobody", "名单里没有一个人能收到", status=409)
-
-
 async def changed(core: Core, broadcast: Broadcast) -> None:
     """Tell pages and senders; call it after the commit."""
     await announce(core, broadcast)
@@ -154,23 +152,38 @@ async def changed(core: Core, broadcast: Broadcast) -> None:
 
 async def pause(core: Core, actor: Actor, id: int) -> Broadcast:
     """No further row leaves. What is on its way is settled as ever."""
-    return await _move(core, actor, id, BroadcastState.PAUSED, "pause", "暂停")
+    before = (BroadcastState.RUNNING,)
+    return await _move(core, actor, id, before, BroadcastState.PAUSED, "pause", "暂停")
 
 
 async def resume(core: Core, actor: Actor, id: int) -> Broadcast:
-    broadcast = await find(actor, id)
-    if broadcast.state in (BroadcastState.APPROVED, BroadcastState.SCHEDULED):
-        raise not_now(broadcast, "继续发送")
-    return await _move(core, actor, id, BroadcastState.RUNNING, "resume", "继续发送")
+    """Also after the canary stopped it: then all others go."""
+    before, to = (BroadcastState.PAUSED,), BroadcastState.RUNNING
+    return await _move(core, actor, id, before, to, "resume", "继续发送")
 
 
 async def cancel(core: Core, actor: Actor, id: int) -> Broadcast:
-    """End it: what has not left doesn't leave, and is counted as cancelled."""
-    return await _move(core, actor, id, BroadcastState.CANCELLED, "cancel", "取消")
+    """End it: what has not left doesn't leave, from this moment on. Counting it as
+    cancelled takes a while with many."""
+    before = tuple(
+        state
+        for state in BroadcastState
+        if state not in (BroadcastState.FINISHED, BroadcastState.CANCELLED)
+    )
+    to = BroadcastState.CANCELLED
+    await _move(core, actor, id, before, to, "cancel", "取消")
+    await sweep.sweep(core, id, at_most=sweep.AT_ONCE)
+    return await find(actor, id)
 
 
 async def _move(
-    core: Core, actor: Actor, id: int, state: BroadcastState, act: str, name: str
+    core: Core,
+    actor: Actor,
+    id: int,
+    before: tuple[BroadcastState, ...],
+    state: BroadcastState,
+    act: str,
+    name: str,
 ) -> Broadcast:
     """A second call of the same act changes nothing."""
     actor.require(Action.BROADCAST)
@@ -179,21 +192,21 @@ async def _move(
         return broadcast
     now = core.clock.now()
     async with db.transaction():
-        # Only a paused one resumes; `start` is the way from an approval.
-        if not await move(broadcast, state, now):
+        if broadcast.state not in before or not await move(broadcast, state, now):
             current = await find(actor, id)
             if current.state == state:
                 return current
             raise not_now(current, name)
-        await _hold(id, now, held=state is not BroadcastState.RUNNING)
-        if state is BroadcastState.CANCELLED:
-            await _cancel_rows(now, id)
+        await hold(id, now, held=state is not BroadcastState.RUNNING)
+        if state is BroadcastState.RUNNING and broadcast.canary == canary.STOPPED:
+            await canary.release(core, broadcast)
         await audit.record(core.clock, actor, f"broadcast.{act}", f"broadcast:{id}")
     await changed(core, broadcast)
     return await find(actor, id)
 
 
-async def _hold(id: int, now: datetime, held: bool) -> None:
+async def hold(id: int, now: datetime, held: bool) -> None:
+    """Senders ask for it in the transaction in which they write an intent."""
     if held:
         await db.execute(
             "INSERT INTO holds (broadcast_id, at) VALUES (?, ?) "
@@ -205,25 +218,16 @@ async def _hold(id: int, now: datetime, held: bool) -> None:
         await Hold.filter(broadcast_id=id).delete()
 
 
-async def _cancel_rows(now: datetime, id: int) -> int:
-    """What waits is cancelled, and its questions are withdrawn."""
-    at = to_micros(now)
-    moved = await db.execute(
-        "UPDATE outbox SET state = 'cancelled', reason = 'cancelled', changed_at = ? "
-        "WHERE broadcast_id = ? AND state = 'queued'",
-        at,
-        id,
-    )
-    if moved:
-        await db.execute(
-            "UPDATE prompts SET closed_at = ? WHERE broadcast_id = ? AND closed_at "
-            "IS NULL AND (kind, value) IN (SELECT o.kind, o.value FROM outbox o "
-            "WHERE o.broadcast_id = ? AND o.state = 'cancelled')",
-            at,
-            id,
-            id,
-        )
-    return moved
+async def resend(
+    core: Core, actor: Actor, id: int, *, unknown: bool = False, reason: str = ""
+) -> tuple[Broadcast, int]:
+    """Send once more to those it failed for, with `unknown` and a reason also to those
+    of whom nobody knows. The broadcast, and to how many."""
+    actor.require(Action.BROADCAST)
+    broadcast = await find(actor, id)
+    people = await again.send(core, actor, broadcast, unknown=unknown, reason=reason)
+    await changed(core, broadcast)
+    return await find(actor, id), people
 
 
 async def start_due(core: Core) -> None:
@@ -233,7 +237,7 @@ async def start_due(core: Core) -> None:
         try:
             await start(core, GATEWAY, id)
         except RequestError as error:
-            await _hand_back(core, id, error)
+            await hand_back(core, id, error)
     for id in late:
         note = "已错过预定时间，没有自动发出。请确认后点“开始发送”，或者取消"
         if await Broadcast.filter(id=id, note="").update(note=note):
@@ -241,16 +245,18 @@ async def start_due(core: Core) -> None:
             core.hub.publish("broadcast", id)
 
 
-async def _hand_back(core: Core, id: int, error: RequestError) -> None:
+async def hand_back(core: Core, id: int, error: RequestError) -> None:
     broadcast = await find(GATEWAY, id)
     log.warning("broadcast.refused", broadcast=id, code=error.code)
     async with db.transaction():
-        if broadcast.state == BroadcastState.SCHEDULED and await move(
+        waits = (BroadcastState.SCHEDULED, BroadcastState.PLANNING)
+        if broadcast.state in waits and await move(
             broadcast,
             BroadcastState.DRAFT,
             core.clock.now(),
             note=f"没有发出：{error.detail}",
             approved_hash="",
+            plan_node=None,
         ):
             await audit.record(
                 core.clock,
@@ -264,20 +270,51 @@ async def _hand_back(core: Core, id: int, error: RequestError) -> None:
 
 
 async def settle(core: Core) -> None:
-    """Finish runs of which no row is on its way; keep pages of the others fresh."""
-    now = core.clock.now()
+    """Judge canaries, finish runs of which nothing is on its way, and keep pages of
+    the others fresh. Nobody is counted: an index holds just what is under way."""
     found = await db.rows(
-        "SELECT b.id, b.state, EXISTS (SELECT 1 FROM outbox o WHERE o.broadcast_id = "
-        "b.id AND o.state IN ('queued', 'sending')) AS busy FROM broadcasts b "
-        "WHERE b.state = 'running' OR (b.state = 'cancelled' AND EXISTS (SELECT 1 "
-        "FROM outbox o WHERE o.broadcast_id = b.id AND o.state = 'queued'))"
+        "SELECT b.id, b.canary, EXISTS (SELECT 1 FROM chunks c WHERE c.broadcast_id = "
+        "b.id AND c.state IN ('held', 'ready', 'leased')) OR EXISTS (SELECT 1 "
+        f"FROM outbox o WHERE o.broadcast_id = b.id AND {sweep.NOTEWORTHY} "
+        "AND o.state IN ('queued', 'sending')) AS busy "
+        "FROM broadcasts b WHERE b.state = 'running'"
     )
     for row in found:
         broadcast = await Broadcast.get(id=row["id"])
+        if row["canary"] == canary.WAITING:
+            await canary.judge(core, broadcast)
+        elif not row["busy"]:
+            await _finish(core, broadcast)
         async with db.transaction():
-            if row["state"] == BroadcastState.CANCELLED:
-                # A refusal for the rate may bring a row back after the cancel.
-                await _cancel_rows(now, broadcast.id)
-            elif not row["busy"]:
-                await move(broadcast, BroadcastState.FINISHED, now, finished_at=now)
+            await moves.compact(broadcast.id, core.clock.now())
         await announce(core, broadcast)
+
+
+async def _finish(core: Core, broadcast: Broadcast) -> None:
+    now = core.clock.now()
+    async with db.transaction():
+        ended = await Broadcast.filter(
+            id=broadcast.id, state=BroadcastState.RUNNING
+        ).update(state=BroadcastState.FINISHED, changed_at=now, finished_at=now)
+    if ended:
+        log.info("broadcast.finished", broadcast=broadcast.id)
+
+
+async def work_off(core: Core) -> None:
+    """What takes long: plan large audiences, count the cancelled as cancelled."""
+    while (broadcast := await planning.adopt(core)) is not None:
+        await _plan_adopted(core, broadcast)
+    for id in await sweep.left(core):
+        await sweep.sweep(core, id)
+
+
+async def _plan_adopted(core: Core, broadcast: Broadcast) -> None:
+    try:
+        if broadcast.kind == "daily":
+            await daily.plan_push(core, broadcast)
+        else:
+            await plan(core, broadcast)
+    except Superseded:
+        log.info("broadcast.superseded", broadcast=broadcast.id)
+    except RequestError as error:
+        await hand_back(core, broadcast.id, error)

@@ -3,6 +3,7 @@
 A tick late, doubled or lost changes nothing but the moment of the work.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC
@@ -16,6 +17,7 @@ from gateway.core import Core
 log = structlog.get_logger()
 
 SECONDS = 5
+WORK_SECONDS = 1  # how soon a large audience is begun with
 LATE_SECONDS = 60  # a tick may start a big notice
 _WORK: tuple[tuple[str, Callable[[Core], Awaitable[None]]], ...] = (
     ("notices", running.start_due),
@@ -29,6 +31,7 @@ class Heartbeat:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._working = asyncio.Lock()
         self._at = core.clock.monotonic()
 
     def begin(self) -> None:
@@ -38,6 +41,13 @@ class Heartbeat:
     async def beat(self) -> None:
         await tick(self._core)
         self._at = self._core.clock.monotonic()
+
+    async def work(self) -> None:
+        """Beside the ticks, which must not wait for it."""
+        if self._working.locked():
+            return
+        async with self._working:
+            await running.work_off(self._core)
 
     async def is_alive(self) -> bool:
         return self._core.clock.monotonic() - self._at < LATE_SECONDS
@@ -64,6 +74,14 @@ async def ticking(heartbeat: Heartbeat) -> AsyncIterator[None]:
         misfire_grace_time=None,
         coalesce=True,
         max_instances=1,
+    )
+    scheduler.add_job(
+        heartbeat.work,
+        "interval",
+        seconds=WORK_SECONDS,
+        misfire_grace_time=None,
+        coalesce=True,
+        max_instances=2,  # the second finds the first at work and goes
     )
     scheduler.start()
     try:

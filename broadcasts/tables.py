@@ -43,7 +43,10 @@ class Broadcast(Model):
     exclude_bad = fields.BooleanField(default=False)  # start without unsayable rows
     content_id = fields.BigIntField(null=True)
     entry_id = fields.BigIntField(null=True)
-    planned = fields.IntField(default=0)
+    planned = fields.IntField(default=0)  # rows in the outbox
+    people = fields.IntField(default=0)  # rows there will be, while they are written
+    plan_node = fields.BigIntField(null=True)  # the process that writes them
+    plan_token = fields.BigIntField(default=0)  # each try's own: an older one stops
     left_out = JsonField(default=list)  # rows of the audience that can't be reached
     note = fields.TextField(default="")
     created_at = InstantField()

@@ -129,6 +129,9 @@ class Policy(Section):
     answer_expires_hours: int = Field(default=72, ge=1)
     broadcasts_per_day: int = Field(default=5, ge=0)  # to one person; 0: no limit
     broadcast_expires_hours: int = Field(default=24, ge=1)
+    canary: int = Field(default=100, ge=0, le=100_000)
+    canary_refusals: float = Field(default=0.05, ge=0, le=1)
+    canary_seconds: int = Field(default=60, ge=0, le=3600)
     inquiry_window_days: int = Field(default=7, ge=0)
     reopen_days: int = Field(default=30, ge=0)
     prompt_days: int = Field(default=14, ge=1)

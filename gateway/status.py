@@ -29,6 +29,7 @@ class BroadcastState(StrEnum):
     SUBMITTED = "submitted"
     APPROVED = "approved"
     SCHEDULED = "scheduled"
+    PLANNING = "planning"  # its recipients are being written and checked
     RUNNING = "running"
     PAUSED = "paused"
     FINISHED = "finished"
@@ -111,8 +112,12 @@ RANK: Mapping[OutboundState, int] = {
 BROADCAST_MOVES: Mapping[BroadcastState, frozenset[BroadcastState]] = {
     _B.DRAFT: frozenset({_B.SUBMITTED, _B.CANCELLED}),
     _B.SUBMITTED: frozenset({_B.DRAFT, _B.APPROVED, _B.CANCELLED}),
-    _B.APPROVED: frozenset({_B.DRAFT, _B.SCHEDULED, _B.RUNNING, _B.CANCELLED}),
-    _B.SCHEDULED: frozenset({_B.DRAFT, _B.RUNNING, _B.CANCELLED}),
+    _B.APPROVED: frozenset({_B.DRAFT, _B.SCHEDULED, _B.PLANNING, _B.CANCELLED}),
+    _B.SCHEDULED: frozenset({_B.DRAFT, _B.PLANNING, _B.CANCELLED}),
+    # Back to where it came from where the plan shows that it can't run.
+    _B.PLANNING: frozenset(
+        {_B.DRAFT, _B.APPROVED, _B.SCHEDULED, _B.RUNNING, _B.CANCELLED}
+    ),
     _B.RUNNING: frozenset({_B.PAUSED, _B.FINISHED, _B.CANCELLED}),
     _B.PAUSED: frozenset({_B.RUNNING, _B.CANCELLED}),
     _B.FINISHED: frozenset({_B.RUNNING}),  # sent again to the failed ones

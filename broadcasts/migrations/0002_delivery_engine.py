@@ -13,4 +13,19 @@ class Migration(migrations.Migration):
             name='canary',
             field=fields.CharField(default='', max_length=16),
         ),
+        ops.AddField(
+            model_name='Broadcast',
+            name='people',
+            field=fields.IntField(default=0),
+        ),
+        ops.AddField(
+            model_name='Broadcast',
+            name='plan_node',
+            field=fields.BigIntField(null=True),
+        ),
+        ops.AddField(
+            model_name='Broadcast',
+            name='plan_token',
+            field=fields.BigIntField(default=0),
+        ),
     ]

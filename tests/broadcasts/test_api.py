@@ -117,7 +117,7 @@ async def test_recipients_are_paged_and_filtered(callers: Callers) -> None:
         cursor = page.body["next"]
     assert len(set(seen)) == len(seen) == PEOPLE
     assert all("****" in one["to"] for one in page.body["items"])
-    for state, number in (("waiting", PEOPLE), ("queued", PEOPLE), ("refused", 0)):
+    for state, number in (("waiting", PEOPLE), ("planned", PEOPLE), ("refused", 0)):
         found = await clerk.get(f"/broadcasts/{id}/recipients?state={state}")
         assert len(found.body["items"]) == number, state
 

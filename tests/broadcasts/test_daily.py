@@ -229,11 +229,8 @@ async def test_what_cannot_be_said_is_suppressed_and_counted(
     await drain(core)
     assert sms.sent == []
     row = await Outbound.get(message_kind="daily")
-    assert (row.state, row.reason, row.detail) == (
-        "suppressed",
-        "bad_text",
-        "invisible",
-    )
+    assert (row.state, row.reason) == ("suppressed", "bad_text")
+    assert row.detail.startswith("invisible ")
 
 
 async def test_the_queue_is_rearranged(

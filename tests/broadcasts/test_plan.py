@@ -4,12 +4,14 @@ import json
 from collections.abc import Mapping
 from datetime import timedelta
 
-from broadcasts import audience, notices, plan, preview, recipients, running
+from broadcasts import audience, notices, plan, preview, recipients, running, stage
 from broadcasts.plan import Plan
+from broadcasts.stage import Group, LeftOut, staged
 from broadcasts.tables import Broadcast
 from gateway.channels import ChannelSet
 from gateway.contract import Address, AddressKind, MessageKind
 from gateway.core import Core
+from gateway.database import Row
 from gateway.members import consent
 from gateway.tables import AddressRow, Content, Member, Outbound
 from tests.broadcasts.county import County, phone
@@ -27,6 +29,24 @@ async def planned(county: County, description: Mapping[str, object]) -> Plan:
         event_at=None,
         place="",
     )
+
+
+async def groups(found: Plan) -> list[Group]:
+    async with staged(found) as people:
+        return await stage.groups(people)
+
+
+async def left_out(found: Plan) -> list[LeftOut]:
+    async with staged(found) as people:
+        return await stage.left_out(people)
+
+
+async def everybody(found: Plan) -> list[Row]:
+    """Whom something reaches, in the order of sending."""
+    async with staged(found) as people:
+        return await people.rows(
+            f"SELECT * FROM {people.people} WHERE channel IS NOT NULL ORDER BY n"
+        )
 
 
 async def mixed(county: County) -> None:
@@ -51,17 +71,18 @@ async def mixed(county: County) -> None:
 async def test_everybody_is_reached_or_named(core: Core, county: County) -> None:
     await mixed(county)
     found = await planned(county, {"type": "organisation", "code": "0801"})
-    groups = {(g.channel, g.people) for g in await plan.groups(found)}
-    assert groups == {("sms", 9), ("mail", 5), ("qq", 1)}
-    left = {one.reason: one.count for one in await plan.left_out(found)}
+    reached = {(g.channel, g.people) for g in await groups(found)}
+    assert reached == {("sms", 9), ("mail", 5), ("qq", 1)}
+    left = {one.reason: one.count for one in await left_out(found)}
     assert left == {"no_address": 2, "unverified": 1, "no_channel": 1}
-    assert sum(n for _, n in groups) + sum(left.values()) == 19  # 20, one elsewhere
+    assert sum(n for _, n in reached) + sum(left.values()) == 19  # 20, one elsewhere
 
 
 async def test_without_the_subtree_only_its_own(core: Core, county: County) -> None:
     await mixed(county)
     own = {"type": "organisation", "code": "0801", "with_subtree": False}
-    assert await notices.people_of(await planned(county, own)) == 1
+    async with staged(await planned(county, own)) as people:
+        assert await stage.reached(people) == 1
 
 
 async def test_a_tag_stops_at_the_border(core: Core, county: County) -> None:
@@ -71,7 +92,7 @@ async def test_a_tag_stops_at_the_border(core: Core, county: County) -> None:
         "别处", ("phone", phone(3)), organisation=county.south, tags=("流动党员",)
     )
     found = await planned(county, {"type": "tag", "tag": "流动党员"})
-    assert [g.people for g in await plan.groups(found)] == [1]
+    assert [g.people for g in await groups(found)] == [1]
 
 
 async def test_a_list_reaches_each_once_at_the_listed_address(
@@ -87,13 +108,13 @@ async def test_a_list_reaches_each_once_at_the_listed_address(
         "ids": [one.id, other.id, 424242],
     }
     found = await planned(county, description)
-    rows = [row async for row in plan.rendered(core, found)]
+    rows = await everybody(found)
     assert [(r["member_id"], r["value"]) for r in rows] == [
         (one.id, phone(1)),
         (other.id, phone(3)),
     ]
     # Another branch's number and nobody's number answer alike.
-    [left] = await plan.left_out(found)
+    [left] = await left_out(found)
     assert (left.reason, left.count) == ("unknown_address", 3)
     assert set(left.masked) == {"138****0004", "138****0099", "编号424242"}
 
@@ -104,10 +125,8 @@ async def test_without_channels_everybody_is_left_out(
     await county.crowd(2)
     core.channels = ChannelSet()
     found = await planned(county, {"type": "organisation", "code": "0801"})
-    assert await plan.groups(found) == []
-    assert [(o.reason, o.count) for o in await plan.left_out(found)] == [
-        ("no_channel", 2)
-    ]
+    assert await groups(found) == []
+    assert [(o.reason, o.count) for o in await left_out(found)] == [("no_channel", 2)]
 
 
 async def test_ways_follow_the_gate(core: Core, county: County, qq: Recorder) -> None:
@@ -126,7 +145,7 @@ async def test_frozen_rows_carry_just_their_values(core: Core, county: County) -
     row = await Outbound.get(broadcast_id=broadcast.id)
     assert row.text is None
     assert row.variables == {"name": '引号"和{{花括号}}', "title": "主题党日"}
-    assert row.dedupe_key == f"broadcast:{broadcast.id}:phone:{phone(1)}"
+    assert (row.state, row.dedupe_key) == ("planned", None)
     content = await Content.get(id=row.content_id)
     assert json.loads(json.dumps(content.texts))["subject"] == "{{title}}"
 
@@ -194,11 +213,11 @@ async def test_the_left_out_stay_with_the_broadcast(core: Core, county: County) 
     assert set(recipients.LEFT_OUT) >= {one["reason"] for one in found.left_out}
 
 
-async def test_a_long_list_is_read_in_chunks_without_gaps(
+async def test_everybody_of_a_long_list_is_staged_in_order(
     core: Core, county: County
 ) -> None:
     now = core.clock.now()
-    count = 2 * plan.CHUNK + 7
+    count = 1_007
     await Member.bulk_create(
         [
             Member(name=f"党员{n}", organisation=county.branch, created_at=now)
@@ -206,7 +225,7 @@ async def test_a_long_list_is_read_in_chunks_without_gaps(
         ]
     )
     members = await Member.all().order_by("id")
-    # Every third has no address, so that chunks hold fewer rows than people.
+    # Every third has no address.
     await AddressRow.bulk_create(
         [
             AddressRow(
@@ -221,7 +240,7 @@ async def test_a_long_list_is_read_in_chunks_without_gaps(
         ]
     )
     found = await planned(county, {"type": "organisation", "code": "0801"})
-    rows = [row async for row in plan.rendered(core, found)]
+    rows = await everybody(found)
     wanted = [member.id for n, member in enumerate(members) if n % 3]
     assert [row["member_id"] for row in rows] == wanted
-    assert [one.count for one in await plan.left_out(found)] == [count - len(wanted)]
+    assert [one.count for one in await left_out(found)] == [count - len(wanted)]

@@ -34,8 +34,9 @@ failed      -> queued
 BROADCAST = """
 draft       -> submitted cancelled
 submitted   -> draft approved cancelled
-approved    -> draft scheduled running cancelled
-scheduled   -> draft running cancelled
+approved    -> draft scheduled planning cancelled
+scheduled   -> draft planning cancelled
+planning    -> draft approved scheduled running cancelled
 running     -> paused finished cancelled
 paused      -> running cancelled
 finished    -> running

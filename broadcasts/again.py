@@ -1,0 +1,108 @@
+"""Send again to the failed, and to nobody else: those of whom nobody knows only where a
+person says so and why (design.md 4)."""
+
+from datetime import datetime, timedelta
+
+from broadcasts import notices
+from broadcasts.sweep import NOTEWORTHY
+from broadcasts.tables import Broadcast
+from gateway import audit
+from gateway import database as db
+from gateway.actors import Actor
+from gateway.core import Core
+from gateway.database import to_micros
+from gateway.errors import RequestError
+from gateway.outbox import moves
+from gateway.outbox.moves import Move
+from gateway.status import BroadcastState
+
+_BATCH = 2_000
+_SENDABLE = frozenset(
+    {BroadcastState.RUNNING, BroadcastState.PAUSED, BroadcastState.FINISHED}
+)
+
+
+async def send(
+    core: Core, actor: Actor, broadcast: Broadcast, *, unknown: bool, reason: str
+) -> int:
+    """To how many. RequestError: nobody, its event is over, no reason given."""
+    reason = reason.strip()[:200]
+    if unknown and not reason:
+        fault = "请写明为什么可以再发给结果不明的人，他们也许已经收到"
+        raise RequestError("reason", fault, status=422, fields={"reason": fault})
+    if broadcast.state not in _SENDABLE:
+        raise notices.not_now(broadcast, "再发")
+    now = core.clock.now()
+    if broadcast.event_at is not None and broadcast.event_at <= now:
+        raise RequestError("too_late", "活动时间已过，不再发送", status=409)
+    states = ("failed", "dead", "unknown") if unknown else ("failed", "dead")
+    counted = await moves.counts(broadcast.id)
+    if not (people := sum(counted.get(state, 0) for state in states)):
+        raise RequestError("nobody", "没有发送失败的人", status=409)
+    async with db.transaction():
+        # A paused one stays paused: whoever resumes it lets these go too.
+        await Broadcast.filter(id=broadcast.id, state=BroadcastState.FINISHED).update(
+            state=BroadcastState.RUNNING, changed_at=now, finished_at=None
+        )
+        await audit.record(
+            core.clock,
+            actor,
+            "broadcast.again",
+            f"broadcast:{broadcast.id}",
+            path=await notices.path_of(broadcast),
+            people=people,
+            unknown=unknown,
+            reason=reason,
+        )
+        after = await _queue(core, broadcast, states, reason, now, 0)
+    while after:
+        async with db.transaction():
+            after = await _queue(core, broadcast, states, reason, now, after)
+    return people
+
+
+async def _queue(
+    core: Core,
+    broadcast: Broadcast,
+    states: tuple[str, ...],
+    reason: str,
+    now: datetime,
+    after: int,
+) -> int:
+    """The next that failed until `now`; the last one's id, 0 when there are no more.
+    One that fails again meanwhile is not taken twice."""
+    found = await db.rows(
+        f"SELECT id FROM outbox WHERE broadcast_id = ? AND {NOTEWORTHY} "
+        f"AND state IN ({db.marks(len(states))}) AND id > ? AND changed_at <= ? "
+        f"ORDER BY id LIMIT {_BATCH}",
+        broadcast.id,
+        *states,
+        after,
+        to_micros(now),
+    )
+    due = to_micros(now)
+    moved = await moves.advance(
+        [Move(r["id"], "queued", "sent_again", reason, due_at=due) for r in found], now
+    )
+    await _renew([one.id for one in moved], _expiry(core, broadcast))
+    return int(found[-1]["id"]) if len(found) == _BATCH else 0
+
+
+def _expiry(core: Core, broadcast: Broadcast) -> int:
+    """As long as a fresh run would have, but never after the event."""
+    hours = core.settings.policy.broadcast_expires_hours
+    ends = [core.clock.now() + timedelta(hours=hours)]
+    if broadcast.event_at is not None:
+        ends.append(broadcast.event_at)
+    return to_micros(min(ends))
+
+
+async def _renew(ids: list[int], expires_at: int) -> None:
+    if ids:
+        given, values = db.table({"id": "BIGINT"}, [(id,) for id in ids])
+        await db.execute(
+            "UPDATE outbox SET expires_at = ? WHERE id IN "
+            f"(SELECT g.id FROM {given} AS g)",
+            expires_at,
+            *values,
+        )
