@@ -5,8 +5,11 @@ The session engine is adapters/carrier; what is CMPP's own is here. `simulator` 
 the gateway. docs/channels/cmpp.md tells how to connect an account.
 """
 
+from datetime import timedelta
+
 from adapters.carrier.account import Account, Endpoint
 from adapters.carrier.link import Limits
+from adapters.carrier.shelf import Shelf
 from adapters.cmpp.codec import CmppCodec
 from adapters.cmpp.settings import Settings
 from gateway.contract import AddressKind, Capabilities, ChannelContext, TextEncoding
@@ -38,13 +41,21 @@ def limits(settings: Settings) -> Limits:
 
 
 def build(settings: Settings, context: ChannelContext) -> Account:
+    codec = CmppCodec(settings, context.signature, context.clock)
+    shelf = Shelf(
+        context.data_dir / f"{context.name}.parts.sqlite3",
+        codec,
+        context.clock,
+        timedelta(minutes=settings.parts_wait_minutes),
+    )
     return Account(
         context.name,
         capabilities(settings),
-        CmppCodec(settings, context.signature, context.clock),
+        codec,
         Endpoint(
             host=settings.host, port=settings.port, connections=settings.connections
         ),
         limits(settings),
         context.clock,
+        shelf=shelf,
     )

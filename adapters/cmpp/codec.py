@@ -144,7 +144,7 @@ class CmppCodec:
                 return self._delivery(body, sequence)
             pdu = decode(command, body, self._version)
         except WireError as error:
-            raise Malformed(str(error), _refused(command, sequence, body)) from None
+            raise Malformed(str(error), self._no(command, sequence, body)) from None
         match command:
             case Command.CONNECT_RESP:
                 assert isinstance(pdu, ConnectResp)
@@ -229,14 +229,15 @@ class CmppCodec:
         )
 
     def _delivery(self, body: bytes, sequence: int) -> Delivery:
-        """What came as raw is the PDU without its header: a repeated push has another
-        Sequence_Id, and is the same event."""
+        """What is kept as raw has Sequence_Id 0: pushed again it has another, and is
+        the same event."""
         pdu = decode(Command.DELIVER, body, self._version)
         assert isinstance(pdu, Deliver)
+        raw = framed(Command.DELIVER, 0, body)
         if pdu.registered_delivery == 1:
-            found: Event | Segment = self._receipt(pdu, body)
+            found: Event | Segment = self._receipt(pdu, raw)
         else:
-            found = self._written(pdu, body)
+            found = self._written(pdu, raw)
         # Gateways that don't number what comes in: the same words may be said twice.
         nameless = pdu.msg_id == 0 and pdu.registered_delivery != 1
         return Delivery(sequence, body[:8], found, nameless)
@@ -261,6 +262,15 @@ class CmppCodec:
             at=self._done_at(report.done_time),
             opted_out=stat in self._settings.blacklist_stats,
         )
+
+    def _no(self, command: int, sequence: int, body: bytes) -> bytes:
+        """What a peer hears whose PDU can't be read; only DELIVER has an answer that
+        can say so: Result 1."""
+        if command != Command.DELIVER:
+            return b""
+        result = (1).to_bytes(4 if self._version.wide else 1, "big")
+        token = body[:8].ljust(8, b"\0")
+        return framed(Command.DELIVER_RESP, sequence, token + result)
 
     def _done_at(self, done_time: str) -> datetime | None:
         """Reports come in minutes full of them."""
@@ -305,14 +315,6 @@ class CmppCodec:
             body=octets,
             message=message,
         )
-
-
-def _refused(command: int, sequence: int, body: bytes) -> bytes:
-    """What a peer hears whose PDU can't be read. Only DELIVER has an answer that can
-    say so: Result 1, in one octet as no more can be known to be wanted."""
-    if command != Command.DELIVER:
-        return b""
-    return framed(Command.DELIVER_RESP, sequence, body[:8].ljust(8, b"\0") + b"\1")
 
 
 def _trouble(code: str, raw: bytes) -> ChannelTrouble:

@@ -65,6 +65,7 @@ class Settings(BaseModel):
     # C of 7.1 is three minutes, T one: too long to learn that a connection is dead.
     heartbeat_seconds: float = Field(20, gt=0, le=180)
     heartbeat_within_seconds: float = Field(10, gt=0, le=60)
+    parts_wait_minutes: float = Field(10, gt=0, le=24 * 60)
     # What this carrier's own list says.
     codes: dict[Annotated[int, Field(gt=0)], CodeMeaning] = Field(default_factory=dict)
     stats: dict[str, ReceiptState] = Field(default_factory=dict)

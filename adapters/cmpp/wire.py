@@ -29,8 +29,6 @@ from adapters.cmpp.pdus import (
 )
 
 HEADER = struct.Struct(">III")  # Total_Length, Command_Id, Sequence_Id (8.3)
-LONGEST = 4096  # a SUBMIT to 99 numbers in 3.0 has 3,479 octets
-LONGEST_CONTENT = 140  # octets of Msg_Content (8.4.3.1; ASCII: 159)
 
 
 class WireError(ValueError):

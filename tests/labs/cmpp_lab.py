@@ -53,12 +53,12 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.002)
 
 
-def context(signature: str = "") -> ChannelContext:
+def context(data_dir: Path, signature: str = "") -> ChannelContext:
     return ChannelContext(
         name="cmpp",
         clock=SystemClock(),
         timezone=ZoneInfo("Asia/Shanghai"),
-        data_dir=Path(),
+        data_dir=data_dir,
         public_url="https://gateway.example",
         secret=lambda purpose: purpose.encode().ljust(32, b"\0"),
         signature=signature,
@@ -81,7 +81,8 @@ class CmppLab:
     secrets: Sequence[str] = (SECRET,)
     retry_after: timedelta | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._submits: list[Submit] = []
         self._events: list[Event] = []
         self._gateway = Ismg()
@@ -104,7 +105,7 @@ class CmppLab:
                     service_number="1065700001",
                     answer_within_seconds=0.2 if case is Case.NONSENSE else 5,
                 ),
-                context(),
+                context(self._folder),
             )
             await stack.enter_async_context(account.listen(self._accept))
             if case is not Case.UNREACHABLE:
@@ -170,7 +171,7 @@ def _pushed(case: Case, gateway: Ismg) -> Item:
 
 @asynccontextmanager
 async def open_lab(folder: Path) -> AsyncIterator[Lab]:
-    yield CmppLab()
+    yield CmppLab(folder)
 
 
 ENTRY = LabEntry(

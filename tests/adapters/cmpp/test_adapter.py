@@ -2,20 +2,23 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
-from adapters.cmpp import codes
+from adapters.cmpp import Settings, build, codes
 from adapters.cmpp.pdus import Version
-from adapters.cmpp.simulator import Behaviour
+from adapters.cmpp.simulator import Behaviour, Ismg, serving
 from gateway.clock import ManualClock
 from gateway.contract import (
     Accepted,
     AddressKind,
     ChannelTrouble,
+    Event,
+    InboundMessage,
     Listens,
     ReceiptState,
     Streams,
@@ -25,7 +28,7 @@ from gateway.retry import RetryPolicy
 from tests.adapters.cmpp import tables
 from tests.adapters.cmpp.rig import Rig, a_while, message, rig, talking
 from tests.adapters.cmpp.tables import pdu
-from tests.labs.cmpp_lab import SP_ID, joined, until
+from tests.labs.cmpp_lab import SECRET, SP_ID, context, joined, until
 
 BOTH = pytest.mark.parametrize("version", [Version.V20, Version.V30])
 NEVER = RetryPolicy(base=timedelta(minutes=1), cap=timedelta(minutes=15))
@@ -86,6 +89,39 @@ async def test_a_text_from_a_member_comes_in(version: Version) -> None:
         assert text.text == "组织关系怎么转？"
         assert text.sender.value == "+8613900000001"
         await until(lambda: found.gateway.counts.replies == 1)
+
+
+@BOTH
+async def test_a_long_text_from_a_member_comes_in_whole(
+    version: Version, tmp_path: Path
+) -> None:
+    """Parts in any order, one of them twice; each is acknowledged, the whole is one."""
+    text = "我想问问组织关系怎么转，" * 20
+    gateway = Ismg(accounts={SP_ID: SECRET})
+    events: list[Event] = []
+
+    async def accept(came: Sequence[Event]) -> None:
+        events.extend(came)
+
+    async with serving(gateway) as port:
+        settings = Settings(
+            host="127.0.0.1",
+            port=port,
+            version="3.0" if version.wide else "2.0",
+            sp_id=SP_ID,
+            secret=SecretStr(SECRET),
+            service_number="1065700001",
+        )
+        account = build(settings, context(tmp_path))
+        async with account.listen(accept):
+            await until(account.room)
+            parts = gateway.said(SP_ID, "8613900000001", "1065700001", text)
+            assert len(parts) == 4
+            gateway.deliver(SP_ID, [*reversed(parts), parts[1]])
+            await until(lambda: events and not gateway.stats()["to_bring"])
+    [whole] = events
+    assert isinstance(whole, InboundMessage)
+    assert (whole.text, whole.notes) == (text, ())
 
 
 @BOTH

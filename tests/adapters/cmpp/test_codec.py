@@ -574,11 +574,12 @@ def test_what_is_stored_is_acknowledged_and_nothing_else(version: int) -> None:
 # --- garbage
 
 
-def test_h_9_a_deliver_that_can_not_be_read_hears_so() -> None:
+@BOTH
+def test_h_9_a_deliver_that_can_not_be_read_hears_so(version: int) -> None:
     """H-9: Result 1, the structure is wrong."""
     with pytest.raises(Malformed, match="DELIVER has 20 octets") as caught:
-        codec().decode(pdu(5, 6, bytes(20)))
-    assert caught.value.reply == tables.deliver_resp(V2, 6, 0, 1)
+        codec(version).decode(pdu(5, 6, bytes(20)))
+    assert caught.value.reply == tables.deliver_resp(version, 6, 0, 1)
 
 
 def test_h_9_unknown_commands_and_odd_answers_are_malformed() -> None:
