@@ -1,0 +1,72 @@
+"""Every command_status has one meaning: SMPP 3.4, 5.1.3, table 5-2."""
+
+import pytest
+
+from adapters._sms import Means
+from adapters.smpp import status
+from gateway.errors import (
+    DeliveryError,
+    OutcomeUnknown,
+    PermanentFailure,
+    TransientFailure,
+)
+
+# The table's codes, copied from the specification by hand.
+DOCUMENTED = {
+    *range(0x01, 0x09), *range(0x0A, 0x10), 0x11, *range(0x13, 0x16), 0x33, 0x34,
+    0x40, *range(0x42, 0x46), 0x48, 0x49, 0x50, 0x51, *range(0x53, 0x56), 0x58,
+    *range(0x61, 0x68), *range(0xC0, 0xC5), 0xFE, 0xFF,
+}  # fmt: skip
+
+
+def test_the_table_is_whole() -> None:
+    assert set(status.NAMES) == DOCUMENTED
+    names = [name for name, _ in status.NAMES.values()]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "name"),
+    [
+        (0x0B, PermanentFailure, "ESME_RINVDSTADR"),
+        (0x14, TransientFailure, "ESME_RMSGQFUL"),
+        (0x58, TransientFailure, "ESME_RTHROTTLED"),
+        (0x64, TransientFailure, "ESME_RX_T_APPN"),
+        (0x0E, TransientFailure, "ESME_RINVPASWD"),
+        (0x08, OutcomeUnknown, "ESME_RSYSERR"),
+        (0xFF, OutcomeUnknown, "ESME_RUNKNOWNERR"),
+        (0x411, PermanentFailure, "unmapped:0x00000411"),
+    ],
+)
+def test_meanings(code: int, kind: type[DeliveryError], name: str) -> None:
+    found = status.refusal(code, {})
+    assert type(found) is kind
+    assert found.code == name
+
+
+@pytest.mark.parametrize("code", [0x14, 0x58])
+def test_too_fast_uses_no_attempt(code: int) -> None:
+    """A-7"""
+    found = status.refusal(code, {})
+    assert isinstance(found, TransientFailure)
+    assert found.throttled
+
+
+def test_a_centre_s_own_codes_come_from_the_settings() -> None:
+    own = {0x411: Means.TOO_FAST, 0x412: Means.OPTED_OUT}
+    throttled, refused = status.refusal(0x411, own), status.refusal(0x412, own)
+    assert isinstance(throttled, TransientFailure)
+    assert throttled.throttled
+    assert isinstance(refused, PermanentFailure)
+    assert refused.opted_out
+
+
+@pytest.mark.parametrize("code", [0x0D, 0x0E, 0x0F, 0x53, 0x400])
+def test_a_wrong_password_is_not_tried_again_soon(code: int) -> None:
+    assert status.is_lasting(code)
+
+
+@pytest.mark.parametrize("code", [0x05, 0x08, 0x14, 0x58])
+def test_what_passes_is_tried_again_soon(code: int) -> None:
+    """H-6: after a half-open connection the centre still thinks we are bound."""
+    assert not status.is_lasting(code)
