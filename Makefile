@@ -32,7 +32,11 @@ $(UV):
 run: .venv/.run
 	@exec $(VENV)/python run.py
 
-test: .venv/.test
+tests/peers/node_modules/.ready: tests/peers/package-lock.json .venv/.test
+	@cd tests/peers && "$(CURDIR)/$(VENV)/npm" ci --silent --ignore-scripts
+	@touch $@
+
+test: .venv/.test tests/peers/node_modules/.ready
 	@sh .ci/bootstrap peers
 	@$(VENV)/ruff format --check --quiet . && $(VENV)/ruff check --quiet .
 	@$(VENV)/mypy && $(VENV)/lint-imports
@@ -61,4 +65,4 @@ migration: .venv/.test
 	@$(VENV)/tortoise -c gateway.database.DEVELOPMENT makemigrations -n "$(NAME)"
 
 clean:
-	@rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .tools tests/peers/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
