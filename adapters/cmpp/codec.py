@@ -40,11 +40,11 @@ from adapters.cmpp.pdus import (
 from adapters.cmpp.settings import Settings
 from adapters.cmpp.wire import (
     HEADER,
+    SubmitForm,
     WireError,
     decode,
     decode_report,
     encode,
-    encode_body,
     framed,
 )
 from gateway.clock import Clock
@@ -80,6 +80,7 @@ class CmppCodec:
         self._clock = clock
         self._codes, self._segments = settings.own_codes, settings.segments
         self._wide_references = settings.wide_references
+        self._form = _form(settings)
         start = int(clock.now().timestamp())
         self._references = References(wide=settings.wide_references, start=start)
         self._said: deque[bytes] = deque(maxlen=64)  # AuthenticatorSource of logins
@@ -115,20 +116,15 @@ class CmppCodec:
             self._segments,
         )
         if len(parts) == 1:
-            return [self._body(number, msg_fmt, parts[0], 1, 1)]
+            return [self._form.body(number, msg_fmt, parts[0], (1, 1, 0))]
         if len(parts) > _MOST_PARTS:
             raise PermanentFailure("too_many_parts")
         reference, wide = self._references.next(number), self._wide_references
         total = len(parts)
         return [
-            self._body(
-                number,
-                msg_fmt,
-                header(Concatenation(reference, total, index), wide=wide) + part,
-                total,
-                index,
-            )
+            self._form.body(number, msg_fmt, head + part, (total, index, 1))
             for index, part in enumerate(parts, 1)
+            for head in (header(Concatenation(reference, total, index), wide=wide),)
         ]
 
     def submit(self, body: bytes, sequence: int) -> bytes:
@@ -177,28 +173,6 @@ class CmppCodec:
         if found is None:
             raise PermanentFailure("not_a_mainland_number")
         return self._settings.number_prefix + found[1]
-
-    def _body(
-        self, number: str, msg_fmt: int, octets: bytes, total: int, index: int
-    ) -> bytes:
-        own = self._settings
-        pdu = Submit(
-            pk_total=total,
-            pk_number=index,
-            msg_level=own.msg_level,
-            service_id=own.service_id,
-            fee_user_type=own.fee_user_type,
-            fee_terminal_id=own.fee_terminal_id,
-            tp_udhi=int(total > 1),
-            msg_fmt=msg_fmt,
-            msg_src=own.msg_src or own.sp_id,
-            fee_type=own.fee_type,
-            fee_code=own.fee_code,
-            src_id=own.src_id,
-            dest_terminal_ids=(number,),
-            content=octets,
-        )
-        return encode_body(pdu, self._version)[1]
 
     # --- in
 
@@ -315,6 +289,22 @@ class CmppCodec:
             body=octets,
             message=message,
         )
+
+
+def _form(own: Settings) -> SubmitForm:
+    """What all our submissions say alike."""
+    pdu = Submit(
+        msg_level=own.msg_level,
+        service_id=own.service_id,
+        fee_user_type=own.fee_user_type,
+        fee_terminal_id=own.fee_terminal_id,
+        msg_src=own.msg_src or own.sp_id,
+        fee_type=own.fee_type,
+        fee_code=own.fee_code,
+        src_id=own.src_id,
+        dest_terminal_ids=(),
+    )
+    return SubmitForm(pdu, own.spoken)
 
 
 def _trouble(code: str, raw: bytes) -> ChannelTrouble:

@@ -29,6 +29,7 @@ from adapters.cmpp.pdus import (
 )
 from adapters.cmpp.wire import (
     HEADER,
+    SubmitForm,
     WireError,
     decode,
     decode_report,
@@ -306,6 +307,16 @@ def test_what_is_encoded_is_decoded(said: Pdu, sequence: int, version: Version) 
     frame = encode(said, sequence, version)
     assert HEADER.unpack_from(frame)[2] == sequence
     assert read(frame, version) == said
+
+
+@given(submits, st.text("+0123456789", max_size=21), versions)
+def test_a_form_says_the_same_as_its_pdu(
+    said: Submit, number: str, version: Version
+) -> None:
+    said = replace(said, dest_terminal_ids=(number,), msg_id=0)
+    place = said.pk_total, said.pk_number, said.tp_udhi
+    body = SubmitForm(said, version).body(number, said.msg_fmt, said.content, place)
+    assert body == encode(said, 1, version)[HEADER.size :]
 
 
 @given(st.binary(max_size=300), st.sampled_from(list(Command)), versions)
