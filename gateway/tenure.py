@@ -134,7 +134,9 @@ class Tenure:
     async def _take(self) -> None:
         if not (missing := [n for n in self._duties if n not in self._held]):
             return
-        owners = await leases.owners(self._ask)
+        # Where nobody else can be there, an owner that is named is dead.
+        alone = self._peers is None
+        owners = {} if alone else await leases.owners(self._ask)
         fair = await self._fair_share()
         for name in missing:
             if owners.get(name) not in (None, self._core.node_id):
