@@ -46,6 +46,7 @@ from adapters.cmpp.wire import (
     decode_report,
     encode,
     framed,
+    report_in,
 )
 from gateway.clock import Clock
 from gateway.contract import (
@@ -205,26 +206,25 @@ class CmppCodec:
     def _delivery(self, body: bytes, sequence: int) -> Delivery:
         """What is kept as raw has Sequence_Id 0: pushed again it has another, and is
         the same event."""
+        raw = framed(Command.DELIVER, 0, body)
+        report = report_in(body, self._version)
+        if report is not None:
+            return Delivery(sequence, body[:8], self._receipt(report, raw))
         pdu = decode(Command.DELIVER, body, self._version)
         assert isinstance(pdu, Deliver)
-        raw = framed(Command.DELIVER, 0, body)
-        if pdu.registered_delivery == 1:
-            found: Event | Segment = self._receipt(pdu, raw)
-        else:
-            found = self._written(pdu, raw)
         # Gateways that don't number what comes in: the same words may be said twice.
-        nameless = pdu.msg_id == 0 and pdu.registered_delivery != 1
-        return Delivery(sequence, body[:8], found, nameless)
+        nameless = pdu.msg_id == 0
+        return Delivery(sequence, body[:8], self._written(pdu, raw), nameless)
 
-    def _receipt(self, pdu: Deliver, raw: bytes) -> Event:
+    def _receipt(self, octets: bytes, raw: bytes) -> Event:
         try:
-            report = decode_report(pdu.content)
+            report = decode_report(octets)
         except WireError:
             return _trouble("unreadable_report", raw)
         id, stat = str(report.msg_id), report.stat
         if not stat.isprintable():
             stat = "".join(filter(str.isprintable, stat))
-        number = _phone(report.dest_terminal_id) or _phone(pdu.src_terminal_id)
+        number = _phone(report.dest_terminal_id)
         return DeliveryReceipt(
             # Msg_Id has no year, Submit_time has.
             key=f"report:{id}:{stat}:{report.submit_time}:{report.done_time}:{number}",
