@@ -86,12 +86,18 @@ async def waiting(url: str) -> Mapping[str, int]:
     }
 
 
+async def is_paused(url: str, broadcast_id: int) -> bool:
+    async with snapshot(url) as read:
+        found = await read("SELECT state FROM broadcasts WHERE id = ?", broadcast_id)
+    return bool(found) and found[0]["state"] == "paused"
+
+
 async def books(url: str, now: datetime) -> Books:
     """Everything, for the verdict."""
     async with snapshot(url) as read:
         report = await verify(read, now)
         people = await read("SELECT detail FROM audit WHERE action = 'broadcast.start'")
-        inbound = await read("SELECT key, COUNT(*) AS n FROM inbound GROUP BY key")
+        inbound = await read("SELECT text, COUNT(*) AS n FROM inbound GROUP BY text")
         rows = await read(_MESSAGES)
     return Books(
         messages=[
@@ -106,7 +112,7 @@ async def books(url: str, now: datetime) -> Books:
             for row in rows
         ],
         planned=sum(_people(row["detail"]) for row in people),
-        inbound={row["key"]: row["n"] for row in inbound},
+        inbound={row["text"]: row["n"] for row in inbound},
         unmatched=report.unmatched,
         deviations=[f"{d.code}: {d.object}: {d.detail}" for d in report.deviations],
     )

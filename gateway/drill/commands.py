@@ -16,7 +16,7 @@ from gateway.drill import naive
 from gateway.drill.checker import Verdict
 from gateway.drill.control import control
 from gateway.drill.crash import Drill, crash
-from gateway.drill.peers import SINKS, Manners
+from gateway.drill.peers import SINKS
 
 cli = typer.Typer(
     help="Kill it, cut its power, count what is left. In a scratch folder of its own.",
@@ -57,7 +57,6 @@ def crash_command(
                 sinks=SINKS if sink == "all" else tuple(sink.split(",")),
                 url="" if engine == "sqlite" else engine,
                 cold=cold,
-                manners=Manners(seed=seed),
             )
             told = uvloop.run(crash(folder, drill, _progress))
     typer.echo(json.dumps(asdict(told)) if as_json else as_text(told))

@@ -33,14 +33,14 @@ async def control(
     words = ("--ledger", str(ledger), *manners)
     chance = random.Random(seed)
     done = []
-    async with sink("gateway.drill.mail_sink", *words, log=folder / "log") as (_, port):
+    async with sink("gateway.drill.mail_sink", *words, log=folder / "log") as peer:
         for _ in range(kills):
-            process = await _start(design, base, port)
+            process = await _start(design, base, peer.port)
             await asyncio.sleep(chance.uniform(*LIFE_SECONDS))
             end(process.pid)
             await process.wait()
             done.append(Kill(at=time.time(), open={CHANNEL: _open(base)}))
-        await (await _start(design, base, port)).wait()
+        await (await _start(design, base, peer.port)).wait()
     return judge(
         Evidence(
             facts=list(mail_facts(ledger, CHANNEL)),

@@ -10,7 +10,6 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -23,7 +22,7 @@ from gateway.clock import SystemClock
 from gateway.drill import books as reading
 from gateway.drill import site as sites
 from gateway.drill.checker import Barred, Evidence, Kill, Verdict, judge
-from gateway.drill.peers import SINKS, WINDOW, Manners, Peer, peers
+from gateway.drill.peers import SINKS, WRITTEN, Manners, Peer, address, peers
 from gateway.drill.processes import START_SECONDS, until
 from gateway.drill.site import Api, Site
 
@@ -48,7 +47,10 @@ class Drill:
     url: str = ""  # empty: SQLite in the drill's own folder
     cold: bool = False
     opt_outs: bool = True
-    manners: Manners = field(default_factory=Manners)
+
+    @property
+    def manners(self) -> Manners:
+        return Manners(people=self.messages, seed=self.seed)
 
 
 @dataclass(slots=True)
@@ -92,7 +94,10 @@ async def _crash(run: _Run) -> Verdict:
     await _first_start(run)
     id = await _approved(run)
     started = asyncio.create_task(_started(run, id))
-    refusing = asyncio.create_task(_opt_outs(run))
+    helpers = [
+        asyncio.create_task(_opt_outs(run)),
+        asyncio.create_task(_going_on(run, id)),
+    ]
     begun = time.monotonic()
     try:
         for number in range(1, run.drill.kills + 1):
@@ -106,11 +111,14 @@ async def _crash(run: _Run) -> Verdict:
                 run.tell(f"{number} kills in {seconds:.0f} s")
             await run.site.start()
         await started
+        for peer in run.peers:
+            if peer.calm is not None:
+                await peer.calm()
+        await _finished(run)
     finally:
-        refusing.cancel()
-        with suppress(asyncio.CancelledError):
-            await refusing
-    await _finished(run)
+        for one in (started, *helpers):
+            one.cancel()
+        await asyncio.gather(started, *helpers, return_exceptions=True)
     status = await run.site.stop()
     return await _verdict(run, status)
 
@@ -174,14 +182,14 @@ def _people_write(run: _Run) -> None:
 
 
 def _said(run: _Run) -> dict[str, Any]:
-    number = run.chance.randrange(100_000)
+    number, id = run.chance.randrange(100_000), secrets.token_hex(8)
     return {
         "what": "said",
         "at": datetime.now(UTC).isoformat(),
         "medium": "qq",
-        "provider_id": secrets.token_hex(8),
+        "provider_id": id,
         "sender": {"kind": "qq", "value": str(700_000_000 + number)},
-        "text": "请问党组织关系怎么转？",
+        "text": f"{WRITTEN}{id}",
     }
 
 
@@ -193,9 +201,18 @@ async def _opt_outs(run: _Run) -> None:
     for number in numbers[: run.drill.messages // 50] if run.drill.opt_outs else ():
         await until(partial(run.api.opt_out, number), FINISH_SECONDS)
         peer = run.peers[number % len(kinds)]
-        place = sites.address(peer.kind, number)
+        place = address(peer.kind, number)
         run.barred.append(Barred(peer.channel, place, time.time()))
         await asyncio.sleep(1 / OPT_OUTS_A_SECOND)
+
+
+async def _going_on(run: _Run, id: int) -> None:
+    """A run whose first share was cut off by kills pauses itself, as it should; here
+    somebody looks, and says that it shall go on."""
+    while True:
+        await asyncio.sleep(0.3)
+        if await reading.is_paused(run.site.url, id):
+            await run.api.call("POST", f"/broadcasts/{id}/resume", run.site.writer, {})
 
 
 async def _finished(run: _Run) -> None:
@@ -230,7 +247,7 @@ async def _verdict(run: _Run, status: int) -> Verdict:
             planned=found.planned,
             inbound=found.inbound,
             kills=run.kills,
-            windows={peer.channel: WINDOW for peer in run.peers},
+            windows={peer.channel: peer.window for peer in run.peers},
             barred=run.barred,
             unmatched=found.unmatched,
             deviations=[*found.deviations, *left],

@@ -1,6 +1,6 @@
 """The peers of a drill: each a channel's settings, and what it wrote down."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,23 +8,42 @@ from pathlib import Path
 from typing import Any
 
 from gateway.contract import AddressKind
+from gateway.drill.chance import falls
 from gateway.drill.ledgers import Acknowledged, Arrived, Fact, Refused, lines
 from gateway.drill.processes import share_words, sink
 
 WINDOW = 32
-SINKS = ("smtp", "sandbox")
+CONNECTIONS = 16  # to the mail server
+MAILS_IN_HAND = 40  # of each connection, as the mail adapter keeps them
+MOST_REFUSED = 5000  # numbers that fit into one argument of a command
+WRITTEN = "请问党组织关系怎么转？"  # and a number, so that each text is another
+SINKS = ("smpp", "smtp", "sandbox")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manners:
-    """How badly the peers behave; shares are of 1."""
+    """How badly the peers behave, to so many people; shares are of 1."""
+
+    people: int
 
     delay: float = 0.06  # seconds at most, before an answer
     refuse: float = 0.01
     drop: float = 0.002  # answers that never come although the message was taken
     early: float = 0.1  # receipts that come before the answer
+    receipt_delay: float = 0.5  # seconds at most, of the others
     inbound: float = 50.0  # messages a second that people write
     seed: int = 1
+
+    def refuses(self, address: str) -> bool:
+        return falls(self.refuse, self.seed, "refuse", address)
+
+
+def address(kind: AddressKind, number: int) -> str:
+    """Invented: numbers that nobody has, mail that goes nowhere."""
+    return {
+        AddressKind.PHONE: f"+86199{number:08d}",
+        AddressKind.EMAIL: f"p{number}@example.org",
+    }.get(kind, f"{900_000_000 + number}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +56,8 @@ class Peer:
     facts: Callable[[], Sequence[Fact]]
     ledger: Path
     receipts: bool
+    window: int  # messages that may be in doubt after a kill
+    calm: Callable[[], Awaitable[None]] | None = None  # people stop writing
 
 
 @asynccontextmanager
@@ -44,7 +65,7 @@ async def peers(
     folder: Path, names: Sequence[str], manners: Manners
 ) -> AsyncIterator[Sequence[Peer]]:
     """Start the named ones; they end with the context."""
-    made = {"smtp": _smtp, "sandbox": _sandbox}
+    made = {"smpp": _smpp, "smtp": _smtp, "sandbox": _sandbox}
     async with AsyncExitStack() as stack:
         yield [
             await stack.enter_async_context(made[name](folder, manners))
@@ -66,11 +87,14 @@ async def _smtp(folder: Path, manners: Manners) -> AsyncIterator[Peer]:
         *("--ledger", str(ledger), *words),
         log=folder / "smtp.log",
     )
-    async with started as (host, port):
+    async with started as peer:
         yield Peer(
             channel="mail",
             kind=AddressKind.EMAIL,
-            section=_MAIL.format(host=host, port=port, window=WINDOW),
+            section=_MAIL.format(
+                host=peer.host, port=peer.port, connections=CONNECTIONS
+            ),
+            window=CONNECTIONS * MAILS_IN_HAND,
             facts=lambda: mail_facts(ledger, "mail"),
             ledger=ledger,
             receipts=False,
@@ -84,8 +108,7 @@ address = "service@example.org"
 relay_host = "{host}"
 relay_port = {port}
 relay_tls = "none"
-connections = {window}
-window = {window}
+connections = {connections}
 rate_per_second = 5000
 timeout_seconds = 5
 """
@@ -102,6 +125,68 @@ def mail_facts(ledger: Path, channel: str) -> Sequence[Fact]:
 
 
 @asynccontextmanager
+async def _smpp(folder: Path, manners: Manners) -> AsyncIterator[Peer]:
+    """The simulated SMS centre: receipts, some of them early, and members' replies."""
+    ledger, password = folder / "smpp.jsonl", folder / "smpp.password"
+    password.write_text("drill", encoding="ascii")
+    refused = [
+        one
+        for number in range(1, manners.people + 1)
+        if manners.refuses(one := address(AddressKind.PHONE, number))
+    ][:MOST_REFUSED]
+    words = (
+        *("--ledger", str(ledger), "--seed", str(manners.seed)),
+        *("--answer-delay-max", str(manners.delay)),
+        *("--drop-share", str(manners.drop), "--early-share", str(manners.early)),
+        *("--receipt-delay-max", str(manners.receipt_delay)),
+        *("--mo-rate", str(manners.inbound), "--mo-text", WRITTEN),
+        *("--refuse-numbers", ",".join(one.removeprefix("+") for one in refused)),
+    )
+    module = "adapters.smpp.simulator"
+    async with sink(module, *words, log=folder / "smpp.log") as peer:
+        yield Peer(
+            channel="smpp",
+            kind=AddressKind.PHONE,
+            section=_SMPP.format(
+                host=peer.host, port=peer.port, window=WINDOW, password=password
+            ),
+            window=WINDOW,
+            calm=lambda: peer.say("set mo_rate 0"),
+            facts=lambda: [
+                *smpp_facts(ledger, "smpp"),
+                *(Refused("smpp", one) for one in refused),
+            ],
+            ledger=ledger,
+            receipts=True,
+        )
+
+
+_SMPP = """
+[channels.smpp]
+adapter = "smpp"
+host = "{host}"
+port = {port}
+system_id = "drill"
+password = "file:{password}"
+source = "10690000"
+connection_window = {window}
+answer_within_seconds = 5
+rate_per_second = 5000
+"""
+
+
+def smpp_facts(ledger: Path, channel: str) -> Sequence[Fact]:
+    """A message of several parts has arrived with its first one."""
+    found: list[Fact] = []
+    for line in lines(ledger):
+        if line["kind"] == "mo":
+            found.append(Acknowledged(channel, line["text"]))
+        elif line.get("part", (0, 1, 1))[2] == 1:
+            found.append(Arrived(channel, f"+{line['to']}", line["at"]))
+    return found
+
+
+@asynccontextmanager
 async def _sandbox(folder: Path, manners: Manners) -> AsyncIterator[Peer]:
     """The provider in the gateway's own process: its ledger outlives each kill."""
     ledger = folder / "data" / "sandbox" / "ledger.jsonl"
@@ -109,6 +194,7 @@ async def _sandbox(folder: Path, manners: Manners) -> AsyncIterator[Peer]:
         channel="sandbox",
         kind=AddressKind.QQ,
         section=_SANDBOX.format(window=WINDOW),
+        window=WINDOW,
         facts=lambda: sandbox_facts(ledger, "sandbox"),
         ledger=ledger,
         receipts=False,
@@ -126,14 +212,17 @@ rate_per_second = 5000
 
 def sandbox_facts(ledger: Path, channel: str) -> Sequence[Fact]:
     found: list[Fact] = []
+    said: dict[str, str] = {}
     for line in lines(ledger):
         match line.get("what"):
+            case "said":
+                said[line["provider_id"]] = line["text"]
             case "arrived":
                 found.append(Arrived(channel, line["to"]["value"], _seconds(line)))
             case "refused":
                 found.append(Refused(channel, line["to"]["value"]))
             case "pushed":
-                found.append(Acknowledged(channel, f"said:{line['provider_id']}"))
+                found.append(Acknowledged(channel, said[line["provider_id"]]))
     return found
 
 

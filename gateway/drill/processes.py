@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,13 +20,29 @@ class NotStarted(RuntimeError):
     """A process of the drill did not come up; its last words are in the message."""
 
 
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A peer that is up."""
+
+    host: str
+    port: int
+    process: asyncio.subprocess.Process
+
+    async def say(self, command: str) -> None:
+        """One line on its standard input."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{command}\n".encode())
+        await self.process.stdin.drain()
+
+
 @asynccontextmanager
-async def sink(module: str, *words: str, log: Path) -> AsyncIterator[tuple[str, int]]:
-    """A peer as a process of its own: its host and port, once it listens."""
+async def sink(module: str, *words: str, log: Path) -> AsyncIterator[Listening]:
+    """A peer as a process of its own, once it listens."""
     with log.open("ab") as errors:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", module, *words),
             cwd=ROOT,
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
             start_new_session=True,
@@ -37,7 +54,7 @@ async def sink(module: str, *words: str, log: Path) -> AsyncIterator[tuple[str, 
         found = _LISTENING.search(line)
         if found is None:
             raise NotStarted(f"{module}: {line or _last_words(log)}")
-        yield found[1], int(found[2])
+        yield Listening(found[1], int(found[2]), process)
     finally:
         end(process.pid)
         await process.wait()

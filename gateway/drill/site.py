@@ -19,7 +19,7 @@ from gateway.channels import ChannelSet
 from gateway.clock import SystemClock
 from gateway.contract import AddressKind
 from gateway.core import Core
-from gateway.drill.peers import Peer
+from gateway.drill.peers import Peer, address
 from gateway.drill.processes import ROOT, START_SECONDS, NotStarted, end
 from gateway.settings import Settings, Storage
 from gateway.sla import Calendar
@@ -172,14 +172,6 @@ async def prepared(
         site.writer = await tokens.create(core, actor, "w", Role.CLERK, top.id)
         site.approver = await tokens.create(core, actor, "a", Role.APPROVER, top.id)
     return site
-
-
-def address(kind: AddressKind, number: int) -> str:
-    """Invented: numbers that nobody has, mail that goes nowhere."""
-    return {
-        AddressKind.PHONE: f"+86199{number:08d}",
-        AddressKind.EMAIL: f"p{number}@example.org",
-    }.get(kind, f"{900_000_000 + number}")
 
 
 async def _people(
