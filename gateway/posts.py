@@ -28,7 +28,7 @@ class Post:
         self.channel = channel
         self.sender = Sender(core, channel)
         self._core = core
-        self._supervisor = supervisor
+        self.supervisor = supervisor
         self._accept = accept
         self._last: asyncio.Task[None] | None = None
 
@@ -62,21 +62,21 @@ class Post:
 
     async def _open(self, lease: Lease) -> None:
         self.sender.lease = lease
-        self._supervisor.start(self._sending, self._send)
+        self.supervisor.start(self._sending, self._send)
         if isinstance(self.channel.adapter, Listens):
-            self._supervisor.start(self._listening, self._listen)
+            self.supervisor.start(self._listening, self._listen)
 
     async def _close(self) -> None:
         """First the sender: answers come in through the listener."""
         await self._settle(once=True)
-        await self._supervisor.stop(self._sending, self._listening)
+        await self.supervisor.stop(self._sending, self._listening)
         self._core.wakeups.gone(self._sending)
 
     async def _leave(self) -> None:
         """The account may be somebody else's by now: first the sessions. What was
         answered is still told, as evidence, as soon as the database can be reached."""
         settling = asyncio.create_task(self._settle(once=False))
-        await self._supervisor.stop(self._listening, self._sending)
+        await self.supervisor.stop(self._listening, self._sending)
         self._core.wakeups.gone(self._sending)
         await settling
 
