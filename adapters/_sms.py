@@ -5,7 +5,7 @@ and what a refusal code stands for. Their dialects are in aliyun.py and tencent.
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 from typing import Annotated
 
 import phonenumbers
@@ -89,6 +89,26 @@ class Means(Enum):
     ACCOUNT = auto()  # money, keys, rights: nothing goes out until staff mend it
     UNCLEAR = auto()  # broke inside the provider, perhaps after it was sent
 
+
+class CodeMeaning(StrEnum):
+    """What staff say in settings.toml about a code of their carrier's own."""
+
+    REFUSED = "refused"
+    OPTED_OUT = "opted_out"
+    THROTTLED = "throttled"
+    AGAIN = "again"
+    ACCOUNT = "account"
+    UNKNOWN = "unknown"
+
+
+MEANS: Mapping[CodeMeaning, Means] = {
+    CodeMeaning.REFUSED: Means.REFUSED,
+    CodeMeaning.OPTED_OUT: Means.OPTED_OUT,
+    CodeMeaning.THROTTLED: Means.TOO_FAST,
+    CodeMeaning.AGAIN: Means.AGAIN,
+    CodeMeaning.ACCOUNT: Means.ACCOUNT,
+    CodeMeaning.UNKNOWN: Means.UNCLEAR,
+}
 
 ALLOWANCE_PAUSE = timedelta(hours=1)
 ACCOUNT_PAUSE = timedelta(minutes=10)

@@ -1,38 +1,16 @@
 """One CMPP account: what the carrier's opening form says, and how it is used."""
 
-from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from adapters._sms import Means
+from adapters._sms import MEANS, CodeMeaning, Means
 from adapters.cmpp.content import Charset
 from adapters.cmpp.pdus import Version
 from gateway.contract import ReceiptState
 from gateway.settings import Secret
 
 _VERSIONS = {"2.0": Version.V20, "2.1": Version.V21, "3.0": Version.V30}
-
-
-class CodeMeaning(StrEnum):
-    """What a Result of this carrier's own list says."""
-
-    REFUSED = "refused"
-    OPTED_OUT = "opted_out"
-    THROTTLED = "throttled"
-    AGAIN = "again"
-    ACCOUNT = "account"
-    UNKNOWN = "unknown"
-
-
-_MEANS = {
-    CodeMeaning.REFUSED: Means.REFUSED,
-    CodeMeaning.OPTED_OUT: Means.OPTED_OUT,
-    CodeMeaning.THROTTLED: Means.TOO_FAST,
-    CodeMeaning.AGAIN: Means.AGAIN,
-    CodeMeaning.ACCOUNT: Means.ACCOUNT,
-    CodeMeaning.UNKNOWN: Means.UNCLEAR,
-}
 
 
 class Settings(BaseModel):
@@ -87,7 +65,7 @@ class Settings(BaseModel):
 
     @property
     def own_codes(self) -> dict[int, Means]:
-        return {code: _MEANS[meaning] for code, meaning in self.codes.items()}
+        return {code: MEANS[meaning] for code, meaning in self.codes.items()}
 
     @property
     def segments(self) -> tuple[int, int]:

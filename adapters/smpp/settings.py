@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from adapters._sms import Means
+from adapters._sms import MEANS, CodeMeaning, Means
 from gateway.settings import Secret
 
 
@@ -39,25 +39,6 @@ class MessageIds(StrEnum):
     DECIMAL = "decimal"
     HEX_THEN_DECIMAL = "hex_then_decimal"
     DECIMAL_THEN_HEX = "decimal_then_hex"
-
-
-class CodeMeaning(StrEnum):
-    REFUSED = "refused"
-    OPTED_OUT = "opted_out"
-    THROTTLED = "throttled"
-    AGAIN = "again"
-    ACCOUNT = "account"
-    UNKNOWN = "unknown"
-
-
-MEANS = {
-    CodeMeaning.REFUSED: Means.REFUSED,
-    CodeMeaning.OPTED_OUT: Means.OPTED_OUT,
-    CodeMeaning.THROTTLED: Means.TOO_FAST,
-    CodeMeaning.AGAIN: Means.AGAIN,
-    CodeMeaning.ACCOUNT: Means.ACCOUNT,
-    CodeMeaning.UNKNOWN: Means.UNCLEAR,
-}
 
 
 def _status(code: str) -> str:

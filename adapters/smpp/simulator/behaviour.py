@@ -1,9 +1,7 @@
 """How the simulated centre behaves. Every field is a command line option too, and can
 be set while it runs."""
 
-from argparse import ArgumentParser, Namespace
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,45 +72,3 @@ class Behaviour:
             or self.enroute_share
             or self.reorder
         )
-
-
-def add_options(parser: ArgumentParser) -> None:
-    for field in fields(Behaviour):
-        option = "--" + field.name.replace("_", "-")
-        kind: type = type(field.default)
-        if kind is bool:
-            parser.add_argument(option, type=_flag, default=field.default)
-        elif kind is tuple:
-            parser.add_argument(option, type=_words, default=field.default)
-        elif kind is int:
-            parser.add_argument(option, type=_whole, default=field.default)
-        else:
-            parser.add_argument(option, type=kind, default=field.default)
-
-
-def from_options(options: Namespace) -> Behaviour:
-    return Behaviour(**{f.name: getattr(options, f.name) for f in fields(Behaviour)})
-
-
-def value(name: str, written: str) -> Any:
-    """A field's value as written on a command line. Raises ValueError."""
-    defaults = {field.name: field.default for field in fields(Behaviour)}
-    if name not in defaults:
-        raise ValueError(f"there is no setting {name}")
-    kind = type(defaults[name])
-    readers = {bool: _flag, tuple: _words, int: _whole}
-    return readers.get(kind, kind)(written)
-
-
-def _flag(written: str) -> bool:
-    if written not in {"on", "off"}:
-        raise ValueError("expected on or off")
-    return written == "on"
-
-
-def _words(written: str) -> tuple[str, ...]:
-    return tuple(filter(None, written.split(",")))
-
-
-def _whole(written: str) -> int:
-    return int(written, 0)

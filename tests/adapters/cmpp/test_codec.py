@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
+from adapters._sms import CodeMeaning
 from adapters.carrier.codec import (
     Alive,
     Answer,
@@ -25,7 +26,7 @@ from adapters.carrier.codec import (
 from adapters.cmpp import codes
 from adapters.cmpp.codec import CmppCodec
 from adapters.cmpp.identity import compose_msg_id, time_of
-from adapters.cmpp.settings import CodeMeaning, Settings
+from adapters.cmpp.settings import Settings
 from gateway.clock import ManualClock
 from gateway.contract import (
     Address,
