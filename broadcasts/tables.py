@@ -2,9 +2,8 @@
 
 from tortoise import fields
 from tortoise.indexes import Index
-from tortoise.models import Model
 
-from gateway.database import InstantField, JsonField
+from gateway.database import InstantField, JsonField, Model
 
 
 class Broadcast(Model):

@@ -53,7 +53,8 @@ class Commits:
         transaction, side by side.
 
         Raises StorageUnavailable where the database can't commit now: nothing of the
-        work is stored. Never call it inside a transaction.
+        work is stored. Never call it inside a transaction. A work awaits the database
+        and nothing else, and tells no page or worker: it runs in a thread of its own.
         """
         if db.is_postgres():
             async with db.transaction():
@@ -101,8 +102,11 @@ async def _commit(batch: Sequence[_Waiting]) -> None:
 async def _together(batch: Sequence[_Waiting]) -> list[Any]:
     if not batch:
         return []
-    async with db.transaction():
+
+    async def works() -> list[Any]:
         return [None if one.done.done() else await one.work() for one in batch]
+
+    return await db.atomic(works)
 
 
 async def _apart(batch: Sequence[_Waiting], error: BaseException) -> None:

@@ -8,22 +8,32 @@ import asyncio
 import fcntl
 import json
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from tortoise import Tortoise, connections, fields
 from tortoise.backends.base.client import BaseDBAsyncClient, TransactionContext
 from tortoise.backends.base.executor import EXECUTOR_CACHE
 from tortoise.migrations.executor import MigrationExecutor
+from tortoise.models import Model as TortoiseModel
+from tortoise.signals import Signals
 from tortoise.transactions import in_transaction
 
 from gateway.errors import SettingsError
 from gateway.sqlite import Inside, Sqlite
 
+T = TypeVar("T")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 Row = dict[str, Any]
@@ -66,6 +76,17 @@ class JsonField(fields.Field[Any], dict, list):  # type: ignore[type-arg,misc]
 
     def to_python_value(self, value: Any) -> Any:
         return json.loads(value) if isinstance(value, str) else value
+
+
+class Model(TortoiseModel):
+    """A table. Tortoise would ask listeners before and after each change, through the
+    event loop; there are none, and the writer's thread (`atomic`) has no loop."""
+
+    async def _wait_for_listeners(self, signal: Signals, *values: Any) -> None:
+        """Nobody listens."""
+
+    class Meta:
+        abstract = True
 
 
 MODULES = {
@@ -238,6 +259,16 @@ async def transaction() -> AsyncIterator[None]:
         await context.__aexit__(type(error), error, error.__traceback__)
         raise
     await context.__aexit__(None, None, None)
+
+
+async def atomic(work: Callable[[], Awaitable[T]]) -> T:
+    """Run `work` in a transaction. It awaits the database and nothing else: on SQLite
+    all of it runs in the writer's thread, where statements cost no steps between."""
+    current = connection()
+    if isinstance(current, Sqlite):
+        return await current.run(work)
+    async with transaction():
+        return await work()
 
 
 async def _enter(context: TransactionContext) -> None:

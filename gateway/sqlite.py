@@ -12,9 +12,10 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import copy_context
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import structlog
 from tortoise.backends.base.client import (
@@ -137,12 +138,14 @@ class Line:
     def _work(self) -> None:
         while (asked := self._asked.get()) is not None:
             future, function = asked
+            result: Any = None
+            error: BaseException | None = None
             try:
-                result, error = function(self._connected()), None
+                result = function(self._connected())
             except sqlite3.Error as raised:
-                result, error = None, _told(raised)
-            except Exception as raised:
-                result, error = None, raised
+                error = _told(raised)
+            except BaseException as raised:  # whatever it is, somebody waits for it
+                error = raised
             self._answer(future, result, error)
 
     def _connected(self) -> Base:
@@ -160,7 +163,10 @@ class Line:
         return self._base
 
     def _answer(
-        self, future: asyncio.Future[Any] | None, result: Any, error: Exception | None
+        self,
+        future: asyncio.Future[Any] | None,
+        result: Any,
+        error: BaseException | None,
     ) -> None:
         if future is None:
             if error is not None:
@@ -172,7 +178,9 @@ class Line:
             log.warning("sqlite.unheard")  # the loop is closed: nobody waits any more
 
 
-def _settle(future: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
+def _settle(
+    future: asyncio.Future[Any], result: Any, error: BaseException | None
+) -> None:
     if future.done():
         return
     if error is None:
@@ -290,6 +298,28 @@ class Sqlite(SqliteClient):
             self.begin(base)
             try:
                 result = work(base)
+                self.commit(base)
+            except BaseException:
+                _roll_back(base)
+                raise
+            return result
+
+        line = await self.writer()
+        async with self._lock:
+            return await line.call(run)
+
+    async def run(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run `work`, which awaits this database and nothing else, in a transaction of
+        its own and wholly in the writer's thread: one step, however many statements.
+
+        Raises RuntimeError where it waits for anything else.
+        """
+        context = copy_context()
+
+        def run(base: Base) -> T:
+            self.begin(base)
+            try:
+                result = context.run(_driven, _Here(self, line, base), work)
                 self.commit(base)
             except BaseException:
                 _roll_back(base)
@@ -471,11 +501,40 @@ class Inside(SqliteClient, TransactionalDBClient):
     savepoint_rollback = release_savepoint = savepoint
 
 
+class _Here(Inside):
+    """Inside a transaction, in the writer's own thread: nobody waits for anything."""
+
+    def __init__(self, parent: Sqlite, line: Line, base: Base) -> None:
+        super().__init__(parent, line)
+        self._base = base
+
+    async def ask(self, work: Callable[[Base], T]) -> T:
+        try:
+            return self._within(work)(self._base)
+        except sqlite3.Error as error:
+            raise _told(error) from error
+
+
+def _driven(here: _Here, work: Callable[[], Awaitable[T]]) -> T:
+    """Run a coroutine that never has to wait to its end."""
+    get_connections().set(here.connection_name, here)
+    running = work().__await__()
+    try:
+        next(running)
+    except StopIteration as done:
+        return cast(T, done.value)
+    raise RuntimeError("a work in the writer's thread waited for something else")
+
+
 class _Savepoint(Inside):
     """A transaction inside a transaction. Savepoints of one name nest by themselves."""
 
     def __init__(self, outer: Inside) -> None:
         super().__init__(outer._client, outer._line)
+        self._outer = outer
+
+    async def ask(self, work: Callable[[Base], T]) -> T:
+        return await self._outer.ask(work)
 
     async def savepoint(self) -> None:
         await self._run("SAVEPOINT nested")

@@ -6,9 +6,8 @@ Instants are microseconds (`InstantField`), states are words. Personal data stan
 
 from tortoise import fields
 from tortoise.indexes import Index
-from tortoise.models import Model
 
-from gateway.database import InstantField, JsonField
+from gateway.database import InstantField, JsonField, Model
 
 
 class Organisation(Model):

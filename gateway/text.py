@@ -151,6 +151,8 @@ def clean(text: str) -> str:
     NUL goes, a lone surrogate becomes U+FFFD, two that make a pair become the
     character, line ends become LF. All else stays, not even normalised.
     """
+    if text.isascii() and text.isprintable():
+        return text  # ids and codes, many times a second
     text = text.replace("\0", "").replace("\r\n", "\n").replace("\r", "\n")
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
@@ -165,6 +167,8 @@ def fold_width(text: str) -> str:
 
     Meant for short texts; NFKC is slow on thousands of stacked marks.
     """
+    if text.isascii():
+        return text.strip().upper()
     plain = unicodedata.normalize("NFKC", _IGNORABLE.sub("", text))
     return plain.strip().upper()
 

@@ -35,12 +35,22 @@ from gateway.text import length
 from gateway.texts import fill, variant
 
 _MOST_CONTENTS = 200  # texts kept in memory
+_KINDS: Mapping[str, AddressKind] = {kind.value: kind for kind in AddressKind}
+_MESSAGE_KINDS: Mapping[str, MessageKind] = {kind.value: kind for kind in MessageKind}
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
     row: Row
     message: OutboundMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """Who passed the gate, and the channels to which it sent others."""
+
+    admitted: Sequence[Admitted] = ()
+    rerouted: frozenset[str] = frozenset()
 
 
 class NotSayable(ValueError):
@@ -72,22 +82,21 @@ class Contents:
 
 async def admit(
     core: Core, channel: Channel, rows: Sequence[Row], contents: Contents
-) -> list[Admitted]:
+) -> Passed:
     """Those of `rows` (see `journal`) that go out now; the others are moved where they
     belong. Runs inside the transaction that journals them.
     """
     if not rows:
-        return []
+        return Passed()
     now = core.clock.now()
     replies = await _replies(channel, rows)
     frozen = await contents.of(rows)
-    policy, zone = core.settings.policy, core.settings.centre.timezone
-    quiet = QuietHours(start=policy.allowed_until, end=policy.allowed_from)
+    gate = _Gate(core, channel, now)
     admitted: list[Admitted] = []
     moves: list[Move] = []
+    rerouted: set[str] = set()
     for row in rows:
-        decision = decide(_facts(channel, row, replies, now), quiet, zone)
-        match decision:
+        match gate.decide(row, replies):
             case Send():
                 pass
             case Drop(state, reason):
@@ -97,7 +106,7 @@ async def admit(
                 moves.append(_postponed(row, until, reason))
                 continue
             case Reroute(reason):
-                await _reroute(core, row, reason)
+                rerouted |= await _reroute(core, row, reason)
                 continue
         try:
             said = message(channel, row, frozen)
@@ -105,7 +114,49 @@ async def admit(
         except NotSayable as error:
             moves.append(Move(row["id"], "suppressed", error.code, error.detail))
     await _carry_out(moves, now)
-    return admitted
+    return Passed(admitted, frozenset(rerouted))
+
+
+_SEND = Send()
+
+
+class _Gate:
+    """The gate for many rows of one channel at one moment.
+
+    Nearly all of them may leave, and what that takes is known beforehand; only the
+    others are decided with all their facts.
+    """
+
+    def __init__(self, core: Core, channel: Channel, now: datetime) -> None:
+        policy = core.settings.policy
+        self._quiet = QuietHours(start=policy.allowed_until, end=policy.allowed_from)
+        self._zone = core.settings.centre.timezone
+        self._channel, self._now = channel, now
+        self._at = to_micros(now)
+        is_quiet = self._quiet.is_quiet(now, self._zone)
+        nobody = Reach(address=Address(AddressKind.PHONE, ""))
+        # Kinds that this channel may carry to everybody, whenever they last wrote.
+        self._to_all = {
+            kind.value
+            for kind in MessageKind
+            if channel.capabilities.reply_window is None
+            and refusal(channel, kind, nobody, now) is None
+            and not (is_quiet and kind in UNASKED)
+        }
+
+    def decide(
+        self, row: Row, replies: Mapping[tuple[str, str], int]
+    ) -> Send | Drop | Postpone | Reroute:
+        if (
+            row["message_kind"] in self._to_all
+            and not row["refused"]
+            and row["subscribed"]
+            and not row["capped"]
+            and (row["expires_at"] is None or self._at < row["expires_at"])
+        ):
+            return _SEND
+        facts = _facts(self._channel, row, replies, self._now)
+        return decide(facts, self._quiet, self._zone)
 
 
 def _postponed(row: Row, until: datetime, reason: str) -> Move:
@@ -174,8 +225,11 @@ def _reach(row: Row, replies: Mapping[tuple[str, str], int]) -> Reach:
     )
 
 
-async def _reroute(core: Core, row: Row, reason: str) -> None:
-    """Move a row to the member's next permitted channel, or end it with the reason."""
+async def _reroute(core: Core, row: Row, reason: str) -> set[str]:
+    """Move a row to the member's next permitted channel, or end it with the reason.
+
+    The channel that has it now, if one has.
+    """
     kind = MessageKind(row["message_kind"])
     ways = await reaches(core, row["member_id"])
     here = (row["kind"], row["value"])
@@ -199,7 +253,6 @@ async def _reroute(core: Core, row: Row, reason: str) -> None:
             row["id"],
         )
         await _move_questions(row, route.reach.address)
-        core.wakeups.wake(f"sender:{route.channel.name}")
     if row["inquiry_id"] is not None:
         new = "" if isinstance(route, NoRoute) else route.channel.name
         await InquiryEvent.create(
@@ -209,6 +262,7 @@ async def _reroute(core: Core, row: Row, reason: str) -> None:
             outbound_id=row["id"],
             data={"from": row["channel"], "to": new, "why": why},
         )
+    return set() if isinstance(route, NoRoute) else {route.channel.name}
 
 
 async def _move_questions(row: Row, to: Address) -> None:
@@ -230,27 +284,31 @@ def message(
     channel: Channel, row: Row, contents: Mapping[int, Mapping[str, str]]
 ) -> OutboundMessage:
     """The row as its channel will say it. Raises NotSayable."""
-    kind = AddressKind(row["kind"])
+    kind = _KINDS[row["kind"]]
     extras = dict(row["extras"])
     try:
         text = row["text"]
         if text is None:
             texts = contents[row["content_id"]]
             text = fill(variant(texts, kind), row["variables"])
-            extras.setdefault(
-                "subject", fill(texts.get("subject", ""), row["variables"])
-            )
+            if channel.capabilities.subject:
+                subject = fill(texts.get("subject", ""), row["variables"])
+                extras.setdefault("subject", subject)
         template = _template(channel, row, text)
     except wording.MissingValue as error:
         raise NotSayable("value_missing", error.field) from error
     except (wording.WordingError, wording.OutputTooLong, KeyError) as error:
         raise NotSayable("bad_text", str(error)) from error
     limits = channel.capabilities
-    if length(channel.common.signature + text, limits.encoding) > limits.max_length:
+    whole = channel.common.signature + text
+    # No encoding of ours needs more than four units for a character.
+    if len(whole) * 4 > limits.max_length and (
+        length(whole, limits.encoding) > limits.max_length
+    ):
         raise NotSayable("too_long")
     return OutboundMessage(
         id=str(row["id"]),
-        kind=MessageKind(row["message_kind"]),
+        kind=_MESSAGE_KINDS[row["message_kind"]],
         to=Address(kind, row["value"]),
         text=text,
         template=template,

@@ -317,12 +317,14 @@ async def settle(
 ) -> list[moves.Moved]:
     """Append outcomes, move messages forward. A late answer also ends `unknown`."""
     alone = [one for one in done if not one.chunk_id]
-    await _append(
-        [one for one in done if one.chunk_id], channel, node_id, to_micros(now)
-    )
+    of_chunks = [one for one in done if one.chunk_id]
+    await _append(of_chunks, channel, node_id, to_micros(now))
     await _complete(alone, to_micros(now))
     await _keep_parts(done, channel)
-    return await moves.advance([_move(one) for one in done], now)
+    moved = await moves.advance([_move(one) for one in alone], now)
+    broadcasts = {one.outbound_id: one.row["broadcast_id"] for one in of_chunks}
+    planned = [_move(one) for one in of_chunks]
+    return moved + await moves.settle_planned(planned, broadcasts, now)
 
 
 def _move(one: Settlement) -> Move:
@@ -499,7 +501,7 @@ async def _unknown(
     """Name every recipient of whom nobody knows, with the attempt it was."""
     held = frozenset(flying)
     rows = await db.rows(
-        "SELECT id, kind, value FROM outbox WHERE id BETWEEN ? AND ? "
+        "SELECT id, kind, value, broadcast_id FROM outbox WHERE id BETWEEN ? AND ? "
         "AND broadcast_id = ? AND channel = ? AND state = 'planned'",
         chunk["first_id"],
         chunk["journalled_to"],
@@ -533,7 +535,7 @@ async def move(
 
 
 async def counts(broadcast_id: int) -> Mapping[str, int]:
-    """Rows of a broadcast by state, counted one by one: what tallies must agree with."""
+    """Rows of a broadcast by state, one by one: what its tallies must agree with."""
     found = await db.rows(
         "SELECT state, COUNT(*) AS n FROM outbox WHERE broadcast_id = ? GROUP BY state",
         broadcast_id,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from gateway import database as db
 from gateway.database import Row, to_micros
-from gateway.status import OutboundState, can_move
+from gateway.status import OUTBOUND_MOVES
 
 SLOT_SECONDS = 10
 QUIET = timedelta(minutes=2)  # after it no transaction adds to a slot any more
@@ -51,34 +51,67 @@ class Move(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """A message that moved; `channel` and so on as its row has them."""
+    """A message that moved."""
 
     id: int
     before: str
     after: str
-    channel: str
-    kind: str
-    value: str
     broadcast_id: int | None
-    inquiry_id: int | None
-    message_kind: str
 
 
-async def advance(moves: Sequence[Move], now: datetime) -> list[Moved]:
-    """Move messages as far as they may go; those that did. Inside a transaction."""
+async def advance(
+    moves: Sequence[Move], now: datetime, rows: Mapping[int, Row] | None = None
+) -> list[Moved]:
+    """Move messages as far as they may go; those that did. Inside a transaction.
+
+    `rows`: what `locked` gave the caller for these messages in this transaction.
+    """
     done: list[Moved] = []
     for first in range(0, len(moves), _MOST):
-        done += await _advance(moves[first : first + _MOST], now)
+        done += await _advance(moves[first : first + _MOST], now, rows)
     return done
 
 
-async def _advance(moves: Sequence[Move], now: datetime) -> list[Moved]:
-    found = await locked([move.id for move in moves])
+async def _advance(
+    moves: Sequence[Move], now: datetime, rows: Mapping[int, Row] | None
+) -> list[Moved]:
+    found = await locked([move.id for move in moves]) if rows is None else rows
     legal = [m for m in moves if m.id in found and _may(found[m.id], m)]
     if not legal:
         return []
-    given, values = db.table(_COLUMNS, legal)
-    await db.execute(
+    await _write(legal, now)
+    moved = [
+        Moved(m.id, found[m.id]["state"], m.state, found[m.id]["broadcast_id"])
+        for m in legal
+    ]
+    await tally_all(moved, now)
+    return moved
+
+
+async def settle_planned(
+    moves: Sequence[Move], broadcast_ids: Mapping[int, int], now: datetime
+) -> list[Moved]:
+    """`advance` for first answers of recipients in chunks: nearly always they are
+    still planned, and one statement finds out and moves them."""
+    done: list[Moved] = []
+    for first in range(0, len(moves), _MOST):
+        part = moves[first : first + _MOST]
+        ids = await _write(part, now, "AND outbox.state = 'planned'")
+        here = [
+            Moved(m.id, "planned", m.state, broadcast_ids[m.id])
+            for m in part
+            if m.id in ids
+        ]
+        await tally_all(here, now)
+        done += here
+        done += await advance([m for m in part if m.id not in ids], now)
+    return done
+
+
+async def _write(moves: Sequence[Move], now: datetime, only: str = "") -> set[int]:
+    """The ids of those that were written."""
+    given, values = db.table(_COLUMNS, moves)
+    done = await db.rows(
         f"UPDATE outbox SET state = g.state, reason = CASE WHEN {_KEPT} "
         f"THEN outbox.reason ELSE g.reason END, detail = CASE WHEN {_KEPT} "
         "THEN outbox.detail ELSE g.detail END, "
@@ -87,13 +120,11 @@ async def _advance(moves: Sequence[Move], now: datetime) -> list[Moved]:
         "THEN outbox.attempts ELSE g.attempts END, due_at = CASE WHEN g.due_at = 0 "
         "THEN outbox.due_at ELSE g.due_at END, "
         "throttled = outbox.throttled + g.throttled, changed_at = ? "
-        f"FROM {given} AS g WHERE outbox.id = g.id",
+        f"FROM {given} AS g WHERE outbox.id = g.id {only} RETURNING outbox.id",
         to_micros(now),
         *values,
     )
-    moved = [_moved(found[move.id], move.state) for move in legal]
-    await tally_all(moved, now)
-    return moved
+    return {row["id"] for row in done}
 
 
 async def locked(ids: Sequence[int]) -> Mapping[int, Row]:
@@ -103,8 +134,7 @@ async def locked(ids: Sequence[int]) -> Mapping[int, Row]:
     given, values = db.table({"id": "BIGINT"}, [(id,) for id in ids])
     lock = " FOR UPDATE OF o" if db.is_postgres() else ""
     found = await db.rows(
-        "SELECT o.id, o.state, o.attempts, o.broadcast_id, o.inquiry_id, o.channel, "
-        "o.kind, o.value, o.message_kind "
+        "SELECT o.id, o.state, o.attempts, o.broadcast_id, o.channel "
         f"FROM {given} AS g CROSS JOIN outbox o WHERE o.id = g.id ORDER BY o.id{lock}",
         *values,
     )
@@ -112,28 +142,14 @@ async def locked(ids: Sequence[int]) -> Mapping[int, Row]:
 
 
 def _may(row: Row, move: Move) -> bool:
-    before = OutboundState(row["state"])
-    if not can_move(before, OutboundState(move.state)):
+    before = row["state"]
+    if move.state not in OUTBOUND_MOVES[before]:
         return False
     if not move.attempt:
         return True
     # A planned row has its first attempt on the wire: its chunk's mark says so.
-    current = row["attempts"] + (row["state"] == "planned")
-    return row["state"] in _UNSETTLED and bool(current == move.attempt)
-
-
-def _moved(row: Row, after: str) -> Moved:
-    return Moved(
-        row["id"],
-        row["state"],
-        after,
-        row["channel"],
-        row["kind"],
-        row["value"],
-        row["broadcast_id"],
-        row["inquiry_id"],
-        row["message_kind"],
-    )
+    current = row["attempts"] + (before == "planned")
+    return before in _UNSETTLED and bool(current == move.attempt)
 
 
 async def advance_where(

@@ -17,7 +17,7 @@ from gateway.core import Core
 from gateway.database import Row, to_micros
 from gateway.members import consent
 from gateway.outbox.moves import Move, Moved, advance, locked
-from gateway.status import RANK, OutboundState, can_move
+from gateway.status import OUTBOUND_MOVES, RANK
 from gateway.text import clean
 
 MATCHED_WITHIN = timedelta(days=7)  # providers use their ids again (C-8)
@@ -214,6 +214,7 @@ class _Known:
     parts: Mapping[str, Row]  # by the provider's id of the part
     of_message: Mapping[int, Sequence[Row]]  # all parts of a long message
     rows: Mapping[int, Row]
+    states: dict[int, str]
     moves: dict[int, Move] = field(default_factory=dict)
     changed_parts: dict[int, Row] = field(default_factory=dict)
 
@@ -229,8 +230,8 @@ async def _apply(
     known = await _known(core, channel, told)
     verdicts = [_judge(one, known) for one in told]
     await _keep_parts(known.changed_parts.values())
-    moved = await advance(list(known.moves.values()), core.clock.now())
-    await _refuse(core, known, told, verdicts)
+    moved = await advance(list(known.moves.values()), core.clock.now(), known.rows)
+    await _refuse(core, told, verdicts)
     ended = Counter(one.after for one in moved)
     for state, number in ended.items():
         core.metrics.outbound.labels(channel, state).inc(number)
@@ -240,63 +241,77 @@ async def _apply(
 async def _known(core: Core, channel: str, told: Sequence[Told]) -> _Known:
     """By our reference, else by the provider's id; only of this account (C-5), and
     of the newest message where an id came again (C-8)."""
-    oldest = to_micros(core.clock.now() - MATCHED_WITHIN)
     by_provider: dict[str, int] = {}
-    parts: dict[str, Row] = {}
+    rows: dict[int, Row] = {}
     of_message: dict[int, list[Row]] = {}
-    theirs = [(one.provider_id,) for one in told if one.provider_id]
+    oldest = to_micros(core.clock.now() - MATCHED_WITHIN)
+    theirs = list({one.provider_id for one in told if one.provider_id})
     if theirs:
-        given, values = db.table({"provider_id": "TEXT"}, list(dict.fromkeys(theirs)))
-        found = await db.rows(
-            f"SELECT g.provider_id, MAX(o.id) AS id FROM {given} AS g CROSS JOIN "
-            "outbox o WHERE o.channel = ? AND o.provider_id = g.provider_id "
-            "AND o.provider_id <> '' AND o.changed_at >= ? GROUP BY g.provider_id",
-            *values,
-            channel,
-            oldest,
-        )
-        by_provider = {row["provider_id"]: row["id"] for row in found}
-        long_ones = await db.rows(
-            "SELECT * FROM parts WHERE outbound_id IN (SELECT p.outbound_id "
-            f"FROM {given} AS g CROSS JOIN parts p CROSS JOIN outbox o "
-            "WHERE p.channel = ? AND p.provider_id = g.provider_id "
-            "AND o.id = p.outbound_id AND o.changed_at >= ?) ORDER BY id",
-            *values,
-            channel,
-            oldest,
-        )
-        for part in long_ones:
-            parts[part["provider_id"]] = part
+        for row in await _of_provider(channel, theirs, oldest):
+            by_provider[row["provider_id"]] = row["id"]  # the newest comes last
+            rows[row["id"]] = row
+        for part in await _parts_of(channel, theirs, oldest):
             of_message.setdefault(part["outbound_id"], []).append(part)
-    ours = [int(one.reference) for one in told if _OWN_ID.fullmatch(one.reference)]
-    wanted = {*by_provider.values(), *of_message, *ours}
-    rows = await locked(sorted(wanted))
+    ours = {int(one.reference) for one in told if _OWN_ID.fullmatch(one.reference)}
+    missing = (ours | of_message.keys()) - rows.keys()
+    found = await locked(sorted(missing))
+    rows |= {id: row for id, row in found.items() if row["channel"] == channel}
     return _Known(
         by_provider=by_provider,
-        parts=parts,
+        parts={p["provider_id"]: p for all in of_message.values() for p in all},
         of_message=of_message,
-        rows={id: row for id, row in rows.items() if row["channel"] == channel},
+        rows=rows,
+        states={id: row["state"] for id, row in rows.items()},
     )
 
 
-def _message_of(one: Told, known: _Known) -> Row | None:
-    if _OWN_ID.fullmatch(one.reference):
-        row = known.rows.get(int(one.reference))
-        if row is not None:
-            return row
-    part = known.parts.get(one.provider_id)
-    id = known.by_provider.get(one.provider_id) if part is None else part["outbound_id"]
-    return None if id is None else known.rows.get(id)
+async def _of_provider(channel: str, ids: Sequence[str], oldest: int) -> list[Row]:
+    given, values = db.table({"provider_id": "TEXT"}, [(id,) for id in ids])
+    lock = " FOR UPDATE OF o" if db.is_postgres() else ""
+    return await db.rows(
+        "SELECT o.id, o.state, o.attempts, o.broadcast_id, o.channel, o.provider_id "
+        f"FROM {given} AS g CROSS JOIN outbox o WHERE o.channel = ? "
+        "AND o.provider_id = g.provider_id AND o.provider_id <> '' "
+        f"AND o.changed_at >= ? ORDER BY o.id{lock}",
+        *values,
+        channel,
+        oldest,
+    )
+
+
+async def _parts_of(channel: str, ids: Sequence[str], oldest: int) -> list[Row]:
+    """All parts of every long message one of whose parts has one of these ids."""
+    given, values = db.table({"provider_id": "TEXT"}, [(id,) for id in ids])
+    return await db.rows(
+        "SELECT * FROM parts WHERE outbound_id IN (SELECT p.outbound_id "
+        f"FROM {given} AS g CROSS JOIN parts p CROSS JOIN outbox o "
+        "WHERE p.channel = ? AND p.provider_id = g.provider_id "
+        "AND o.id = p.outbound_id AND o.changed_at >= ?) ORDER BY id",
+        *values,
+        channel,
+        oldest,
+    )
+
+
+def _message_of(one: Told, known: _Known) -> int | None:
+    if one.reference and _OWN_ID.fullmatch(one.reference):
+        id = int(one.reference)
+        if id in known.rows:
+            return id
+    if known.parts:
+        part = known.parts.get(one.provider_id)
+        if part is not None and part["outbound_id"] in known.rows:
+            return int(part["outbound_id"])
+    return known.by_provider.get(one.provider_id)
 
 
 def _judge(one: Told, known: _Known) -> Verdict:
-    row = _message_of(one, known)
-    if row is None or row["state"] in _UNANSWERED:
+    id = _message_of(one, known)
+    if id is None or known.states[id] in _UNANSWERED:
         return _WAITING  # first its own answer; then this receipt again
-    id = row["id"]
     if one.state == "unknown":
         return Verdict(id, "unknown_word")
-    after: OutboundState | None = OutboundState(one.state)
+    after: str | None = one.state
     part = known.parts.get(one.provider_id)
     if part is not None and part["outbound_id"] == id:
         _judge_part(part, one, known)
@@ -304,39 +319,37 @@ def _judge(one: Told, known: _Known) -> Verdict:
         if after is None:
             return Verdict(id, "part")
     assert after is not None
-    before = OutboundState(row["state"])
-    effect = _effect(before, after)
+    effect = _effect(known.states[id], after)
     if effect == "applied":
-        known.moves[id] = Move(id, after.value, one.code)
-        row["state"] = after.value
+        known.moves[id] = Move(id, after, one.code)
+        known.states[id] = after
     return Verdict(id, effect)
 
 
 def _judge_part(part: Row, one: Told, known: _Known) -> None:
-    before, after = OutboundState(part["state"]), OutboundState(one.state)
-    if _effect(before, after) == "applied":
-        part["state"], part["code"] = after.value, one.code
+    if _effect(part["state"], one.state) == "applied":
+        part["state"], part["code"] = str(one.state), one.code
         known.changed_parts[part["id"]] = part
 
 
-def joined(states: Sequence[str]) -> OutboundState | None:
+def joined(states: Sequence[str]) -> str | None:
     """What the parts of a message say together; None: not all have spoken yet.
 
     One part that failed fails the message: nobody can read it whole.
     """
     if "failed" in states:
-        return OutboundState.FAILED
+        return "failed"
     if all(state == "read" for state in states):
-        return OutboundState.READ
+        return "read"
     if all(state in ("delivered", "read") for state in states):
-        return OutboundState.DELIVERED
+        return "delivered"
     return None
 
 
-def _effect(before: OutboundState, after: OutboundState) -> str:
-    if before is after:
+def _effect(before: str, after: str) -> str:
+    if before == after:
         return "repeated"
-    if can_move(before, after) and RANK[after] > RANK[before]:
+    if after in OUTBOUND_MOVES[before] and RANK[after] > RANK[before]:
         return "applied"
     return "conflict" if RANK[after] == RANK[before] else "late"
 
@@ -354,11 +367,13 @@ async def _keep_parts(parts: Iterable[Row]) -> None:
 
 
 async def _refuse(
-    core: Core, known: _Known, told: Sequence[Told], verdicts: Sequence[Verdict]
+    core: Core, told: Sequence[Told], verdicts: Sequence[Verdict]
 ) -> None:
     """The provider's own blacklist: an opt-out."""
     for one, verdict in zip(told, verdicts, strict=True):
         if one.opted_out and verdict.outbound_id:
-            row = known.rows[verdict.outbound_id]
+            [row] = await db.rows(
+                "SELECT kind, value FROM outbox WHERE id = ?", verdict.outbound_id
+            )
             address = Address(AddressKind(row["kind"]), row["value"])
             await consent.opt_out(core, address, how="provider", evidence=one.code)

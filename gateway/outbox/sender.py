@@ -66,6 +66,7 @@ class Round:
     settled: Sequence[Settlement] = ()
     admitted: Sequence[Admitted] = ()
     looked_at: int = 0  # rows that were due, also those that the gate kept back
+    rerouted: frozenset[str] = frozenset()  # channels that got rows of this one
     chunk_id: int = 0  # of those admitted that were not sent alone
     lost: LeaseLost | None = None
 
@@ -118,6 +119,8 @@ class Sender:
         done = await self._core.commits.run(lambda: self._round(answered, room))
         del self._answered[: len(answered)]
         self._start(done)
+        for name in done.rerouted:
+            self._core.wakeups.wake(f"sender:{name}")
         self._count(done.settled)
         await self._tell(done)
         if done.lost is not None:
@@ -138,6 +141,7 @@ class Sender:
             settled=settled,
             admitted=[*alone.admitted, *chunk.admitted],
             looked_at=alone.looked_at + chunk.looked_at,
+            rerouted=alone.rerouted | chunk.rerouted,
             chunk_id=chunk.chunk_id,
         )
 
@@ -154,10 +158,13 @@ class Sender:
     async def _alone(self, room: int) -> Round:
         """What waits by itself: answers first, then what was put off or retried."""
         rows = await journal.due(self._core, self._channel.name, room)
-        admitted = await admit(self._core, self._channel, rows, self._contents)
+        passed = await admit(self._core, self._channel, rows, self._contents)
         now = self._core.clock.now()
-        await journal.journal([a.row for a in admitted], self._core.node_id, now)
-        return Round(admitted=admitted, looked_at=len(rows))
+        leaving = [one.row for one in passed.admitted]
+        await journal.journal(leaving, self._core.node_id, now)
+        return Round(
+            admitted=passed.admitted, looked_at=len(rows), rerouted=passed.rerouted
+        )
 
     async def _of_chunk(self, room: int, left: Counter[int]) -> Round:
         """The next window of recipients, by the mark of their chunk. `left` says of
@@ -171,12 +178,17 @@ class Sender:
         if seen.rows and (until := self._quiet_until(seen.rows[0])) is not None:
             await journal.postpone_chunks(name, chunk["broadcast_id"], until)
             return Round()
-        admitted = await admit(core, self._channel, seen.rows, self._contents)
+        passed = await admit(core, self._channel, seen.rows, self._contents)
         is_journalled = await journal.mark(chunk, seen, now)
         id = int(chunk["id"])
-        if is_journalled and not admitted and not left[id]:
+        if is_journalled and not passed.admitted and not left[id]:
             await journal.close_chunks([id])
-        return Round(admitted=admitted, looked_at=len(seen.rows), chunk_id=id)
+        return Round(
+            admitted=passed.admitted,
+            looked_at=len(seen.rows),
+            rerouted=passed.rerouted,
+            chunk_id=id,
+        )
 
     def _quiet_until(self, row: Row) -> Any:
         if MessageKind(row["message_kind"]) not in UNASKED:

@@ -85,11 +85,6 @@ async def test_what_gathers_is_committed_together(sqlite_url: str) -> None:
     async with db.opened(sqlite_url):
         commits = Commits()
 
-        async def first() -> None:
-            for n in range(100):  # these come while this one is at work
-                gathered.append(asyncio.ensure_future(commits.run(one(n))))
-            await asyncio.sleep(0)
-
         def one(n: int) -> Callable[[], Awaitable[None]]:
             async def stored() -> None:
                 began.append(str(id(db.connection())))
@@ -97,8 +92,9 @@ async def test_what_gathers_is_committed_together(sqlite_url: str) -> None:
 
             return stored
 
-        gathered: list[asyncio.Future[None]] = []
-        await commits.run(first)
+        async with db.transaction():  # these come while the writer is busy
+            gathered = [asyncio.ensure_future(commits.run(one(n))) for n in range(100)]
+            await asyncio.sleep(0)
         await asyncio.gather(*gathered)
         assert len(await names()) == 100
     assert len(set(began)) == 1  # one transaction for the hundred
@@ -120,13 +116,36 @@ async def test_who_gave_up_before_the_start_is_left_out(sqlite_url: str) -> None
 async def test_a_stopped_committer_leaves_nobody_waiting(sqlite_url: str) -> None:
     async with db.opened(sqlite_url):
         commits = Commits()
-        waiting = asyncio.ensure_future(commits.run(asyncio.Event().wait))
-        await asyncio.sleep(0.01)
-        (committer,) = [t for t in asyncio.all_tasks() if t.get_name() == "commits"]
-        committer.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
+        async with db.transaction():
+            never = work("never", "stored", [])
+            waiting = asyncio.ensure_future(commits.run(never))
+            await asyncio.sleep(0.01)
+            (committer,) = [t for t in asyncio.all_tasks() if t.get_name() == "commits"]
+            committer.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
         assert await commits.run(work("next", "stored", [])) == "next"
+
+
+async def test_a_work_waits_for_the_database_alone(sqlite_url: str) -> None:
+    """In the writer's thread nothing else would ever come."""
+    async with db.opened(sqlite_url):
+        with pytest.raises(RuntimeError, match="waited for something else"):
+            await Commits().run(lambda: asyncio.sleep(0))
+
+
+async def test_a_work_may_nest_a_transaction(sqlite_url: str) -> None:
+    async def nested() -> None:
+        await work("outer", "stored", [])()
+        try:
+            async with db.transaction():
+                await work("inner", "raises", [])()
+        except Refused:
+            pass
+
+    async with db.opened(sqlite_url):
+        await Commits().run(nested)
+        assert await names() == ["outer"]
 
 
 async def test_no_storage_is_no_storage_for_all(sqlite_url: str) -> None:
