@@ -1,0 +1,344 @@
+"""Several real processes on one PostgreSQL: paused, killed, cut off, rolled over.
+
+F-1 to F-7, I-1 and I-6 of the failure catalogue, counted at the provider.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from gateway import leases
+from tests.labs.cluster import (
+    Cluster,
+    clustered,
+    health,
+    last_sent,
+    ledger,
+    logged,
+    pause,
+    resume,
+)
+from tests.labs.process import PROJECT, Installation, until
+from tests.labs.wire import wired
+
+pytestmark = pytest.mark.slow
+WINDOW = 32  # the sandbox's
+TAKE_OVER = leases.LASTS.total_seconds() + 4
+GAVE_UP_STATUS = 70
+
+
+@pytest.fixture
+async def cluster(postgres_url: str, tmp_path: Path) -> AsyncIterator[Cluster]:
+    async with clustered(tmp_path, postgres_url) as made:
+        yield made
+
+
+async def in_order(
+    cluster: Cluster, url: str = ""
+) -> tuple[Installation, Installation]:
+    """Two gateways; the first has the channel. `url` is its way to the database."""
+    first, second = await cluster.add(url=url), await cluster.add()
+    await first.start()
+    await cluster.owned_by(first)
+    await second.start()
+    return first, second
+
+
+async def ended(gateway: Installation, seconds: float) -> int:
+    assert gateway.process is not None
+    async with asyncio.timeout(seconds):
+        return await gateway.process.wait()
+
+
+async def test_a_paused_owner_writes_nothing_when_it_wakes(cluster: Cluster) -> None:
+    """F-2: SIGSTOP in the middle of sending, beyond the lease, then SIGCONT."""
+    people = 1500
+    first, second = await in_order(cluster)
+    await cluster.enqueue(people)
+    await cluster.sent(at_least=100)
+    pause(first)
+    await cluster.owned_by(second, TAKE_OVER)
+    taken_at = await cluster.number(
+        "SELECT taken_at FROM leases WHERE name = 'channel:sms'"
+    )
+    await until(lambda: has_sent(second), TAKE_OVER)
+    resume(first)
+    await cluster.settled()
+    await cluster.check(people, unknown=WINDOW)
+    nodes = await cluster.rows("SELECT id, name FROM nodes")
+    pids = {row["name"].split(":")[-1]: row["id"] for row in nodes}
+    assert first.process is not None
+    stale = await cluster.number(
+        "SELECT COUNT(*) FROM attempts WHERE node_id = $1 AND journalled_at >= $2",
+        pids[str(first.process.pid)],
+        taken_at,
+    )
+    assert stale == 0
+    await until(lambda: lets_go(first), 10)
+    assert await cluster.owner() == "b"
+    assert logged(first, "process.paused")
+
+
+async def has_sent(gateway: Installation) -> bool:
+    return bool(ledger(gateway))
+
+
+async def lets_go(gateway: Installation) -> bool:
+    """It heard that it lost: its sender is no part of it any more."""
+    return "sender:sms" not in (await health(gateway))["parts"]
+
+
+async def test_cut_off_from_the_database_nothing_is_sent(cluster: Cluster) -> None:
+    """F-3: what can't be journalled doesn't leave; others take over; later it joins."""
+    people = 1500
+    async with wired(cluster.url) as (url, wire):
+        first, second = await in_order(cluster, url)
+        await cluster.enqueue(people)
+        await cluster.sent(at_least=100)
+        wire.cut()
+        cut_at = time.time()
+        await cluster.owned_by(second, TAKE_OVER)
+        await until(lambda: lets_go_unseen(first), TAKE_OVER)
+        assert last_sent(first) <= (cut_at + 2) * 1_000_000
+        wire.mend()
+        await cluster.settled()
+        await cluster.check(people, unknown=WINDOW)
+        assert await cluster.owner() == "b"  # F-4: no flapping
+        assert await first.stop() == 0
+
+
+async def lets_go_unseen(gateway: Installation) -> bool:
+    return any("channel:sms" in line for line in logged(gateway, "lease.lost"))
+
+
+async def is_well(gateway: Installation) -> bool:
+    return bool((await health(gateway))["status"] == "ok")
+
+
+async def test_a_dead_owner_is_followed_within_its_lease(cluster: Cluster) -> None:
+    """F-4, and A-1 on two processes: `kill -9`, and one session at a time."""
+    people = 1200
+    first, second = await in_order(cluster)
+    await cluster.enqueue(people)
+    await cluster.sent(at_least=100)
+    await first.kill()
+    killed_at = time.monotonic()
+    await cluster.owned_by(second, TAKE_OVER)
+    assert time.monotonic() - killed_at < TAKE_OVER
+    await cluster.settled()
+    await cluster.check(people, unknown=WINDOW)
+    # Nobody but the owner had the account: the ledgers don't overlap in time.
+    assert min(one.at for one in ledger(second)) > max(one.at for one in ledger(first))
+
+
+async def test_a_rolling_restart_under_load(cluster: Cluster) -> None:
+    """F-5: nothing lost, nothing doubled, no request fails but to be tried again."""
+    people = 2000
+    first, second = await in_order(cluster)
+    async with Reader((first, second)) as served:
+        await cluster.enqueue(people)
+        for gateway in (first, second):
+            before = len(served)
+            assert await gateway.stop() == 0
+            await gateway.start()
+            await until(lambda n=before: grows(served, n), 20)  # type: ignore[misc]
+    assert set(served) == {200}
+    await cluster.settled()
+    await cluster.check(people, unknown=0)
+    for gateway in (first, second):
+        assert await gateway.stop() == 0
+        assert "Traceback" not in gateway.log
+
+
+async def grows(served: list[int], before: int) -> bool:
+    return len(served) > before + 5
+
+
+class Reader:
+    """Somebody who reads pages all the time, and tries the other where one is away."""
+
+    def __init__(self, gateways: tuple[Installation, ...]) -> None:
+        self._gateways = gateways
+        self.served: list[int] = []
+
+    async def __aenter__(self) -> list[int]:
+        self._task = asyncio.create_task(self._run())
+        return self.served
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        async with aiohttp.ClientSession() as session:
+            while True:
+                for gateway in self._gateways:
+                    await self._read(session, gateway)
+
+    async def _read(
+        self, session: aiohttp.ClientSession, gateway: Installation
+    ) -> None:
+        try:
+            async with session.get(gateway.url("/login")) as answer:
+                await answer.read()
+                self.served.append(answer.status)
+        except aiohttp.ClientError:
+            await asyncio.sleep(0.05)
+
+
+async def test_stopping_under_load_loses_nothing(cluster: Cluster) -> None:
+    """I-1: SIGTERM again and again while it sends."""
+    people, stops = 1500, 3
+    gateway = await cluster.add()
+    await cluster.enqueue(people)
+    for number in range(stops):
+        await gateway.start()
+        await cluster.sent(at_least=1 + number * 60)
+        begun = time.monotonic()
+        assert await gateway.stop() == 0
+        assert time.monotonic() - begun < 5
+    assert len(cluster.arrivals()) < people
+    await gateway.start()
+    await cluster.settled()
+    await cluster.check(people, unknown=0)
+    assert "Traceback" not in gateway.log
+
+
+async def test_split_roles_do_the_whole_work_together(cluster: Cluster) -> None:
+    """One for the pages, one that sends, one for the bots and the schedule."""
+    web = await cluster.add("--roles", "web")
+    sender = await cluster.add("--roles", "sender")
+    rest = await cluster.add("--roles", "bots,scheduler")
+    await asyncio.gather(*(one.start() for one in (web, sender, rest)))
+    await cluster.enqueue(50)
+    await cluster.settled()
+    assert not ledger(web)
+    assert len(ledger(sender)) == 50
+    said = await health(sender)
+    assert said["roles"] == ["sender"]
+    assert "router" not in said["parts"]
+    assert "router" in (await health(web))["parts"]
+    owners = {one["name"]: one["node"] for one in said["leases"]}
+    assert sender.process is not None
+    assert rest.process is not None
+    assert owners["channel:sms"].endswith(f":{sender.process.pid}")
+    assert owners["scheduler"].endswith(f":{rest.process.pid}")
+    assert len(said["nodes"]) == 3
+    async with aiohttp.ClientSession() as session:
+        async with session.get(sender.url("/metrics")) as answer:
+            assert "lianxin_loop_stalls" in await answer.text()
+        async with session.get(sender.url("/login")) as answer:
+            assert answer.status == 404
+
+
+async def test_a_part_that_keeps_dying_ends_the_process(cluster: Cluster) -> None:
+    """I-6 and F-7: health is red within seconds, the third death is the end, and a
+    process that keeps ending leaves the work to others first."""
+    gateway = await cluster.add()
+    await gateway.start()
+    await until(lambda: is_well(gateway), 10)
+    await cluster.database.execute(
+        "INSERT INTO calendar_days (day, working, note) VALUES ('no day', true, '')"
+    )
+    await say_calendar(cluster)
+    await until(lambda: is_red(gateway), 5)
+    await until(lambda: has_ended(cluster, gateway), 15)
+    assert await ended(gateway, 5) == GAVE_UP_STATUS
+    assert logged(gateway, "part.given_up")
+    await cluster.database.execute("DELETE FROM calendar_days")
+    found = await cluster.rows("SELECT report, roles FROM nodes")
+    assert "calendar" in found[0]["report"]
+    await cluster.database.execute(
+        "INSERT INTO nodes (name, roles, version, report, started_at, seen_at, "
+        "stopped_at) SELECT name, roles, '', report, started_at, seen_at, stopped_at "
+        "FROM nodes, generate_series(1, 2)"
+    )
+    other = await cluster.add()
+    await gateway.start()
+    assert logged(gateway, "process.crash_loop")
+    assert (await health(gateway))["parts"]["crash_loop"] is False
+    assert await cluster.owner() == ""
+    await cluster.database.execute("DELETE FROM nodes WHERE stopped_at IS NOT NULL")
+    await other.start()
+    await cluster.owned_by(other)
+
+
+async def say_calendar(cluster: Cluster) -> None:
+    """As another process does when staff correct a day."""
+    said = """SELECT pg_notify('lianxin', '[0, ["calendar"], []]')"""
+    await cluster.database.execute(said)
+
+
+async def is_red(gateway: Installation) -> bool:
+    return not await is_well(gateway)
+
+
+async def has_ended(cluster: Cluster, gateway: Installation) -> bool:
+    assert gateway.process is not None
+    await say_calendar(cluster)
+    return gateway.process.returncode is not None
+
+
+_FIRING = """
+import asyncio, sys
+from datetime import datetime, timedelta, UTC
+from pathlib import Path
+from broadcasts import daily
+from gateway import database as db, keys, texts
+from gateway.channels import ChannelSet
+from gateway.clock import ManualClock
+from gateway.core import Core
+from gateway.settings import Settings, Storage
+from gateway.sla import Calendar
+
+async def main(url, folder, days):
+    clock = ManualClock(datetime(2027, 1, 1, 2, tzinfo=UTC))
+    settings = Settings(storage=Storage(data_dir=Path(folder)))
+    core = Core(settings=settings, clock=clock, keys=keys.load(Path(folder)),
+                channels=ChannelSet(), texts=texts.load(), calendar=Calendar())
+    async with db.opened(url):
+        print("ready", flush=True)
+        sys.stdin.readline()
+        for _ in range(days):
+            await daily.fire_due(core)
+            clock.advance(timedelta(days=1))
+
+asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+"""
+
+
+async def test_two_processes_fire_each_instant_once(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """F-1 without its lease: the instants alone keep them apart."""
+    days = 1000
+    firing = [await firing_process(cluster, tmp_path, n, days) for n in (1, 2)]
+    for process in firing:
+        assert process.stdin is not None
+        process.stdin.write(b"go\n")
+    for process in firing:
+        assert await process.wait() == 0
+    assert await cluster.number("SELECT COUNT(*) FROM instants") == days
+    assert await cluster.number("SELECT COUNT(DISTINCT instant) FROM instants") == days
+
+
+async def firing_process(
+    cluster: Cluster, folder: Path, number: int, days: int
+) -> asyncio.subprocess.Process:
+    own = folder / f"firing{number}"
+    own.mkdir()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _FIRING, cluster.url, str(own), str(days)),
+        cwd=PROJECT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"ready\n"
+    return process
