@@ -1,0 +1,143 @@
+"""The page 运行状态 and what /healthz tells of the cluster."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+from aiohttp import web
+
+from gateway import database as db
+from gateway import leases, nodes
+from gateway.channels import ChannelSet
+from gateway.clock import ManualClock
+from gateway.contract import AddressKind
+from gateway.core import Core
+from gateway.roles import EVERY, Role
+from gateway.runtime import Runtime
+from gateway.settings import Settings, Storage
+from gateway.web.app import build_app
+from gateway.web.keys import BACKGROUND
+from tests.console import Browser, Console
+from tests.labs.recorder import as_channel, recorder
+
+
+async def nothing_today() -> None:
+    return None
+
+
+@pytest.fixture
+def settings(tmp_path: object, database_url: str) -> Settings:
+    return Settings(storage=Storage(data_dir=tmp_path, database_url=database_url))
+
+
+@pytest.fixture
+def channels() -> ChannelSet:
+    return ChannelSet([as_channel("sms", recorder(AddressKind.PHONE))])
+
+
+@pytest.fixture
+async def runtime(core: Core) -> AsyncIterator[Runtime]:
+    made = Runtime(core, nothing_today, alone=not db.is_postgres(), roles=EVERY)
+    await made.start()
+    yield made
+    await made.drain()
+    await made.stop()
+
+
+@pytest.fixture
+async def app(core: Core, runtime: Runtime) -> web.Application:
+    app = build_app(core)
+    app[BACKGROUND] = runtime
+    return app
+
+
+async def shown(browser: Browser, path: str = "/system") -> str:
+    answer = await browser.get(path)
+    assert answer.status == 200
+    return await answer.text()
+
+
+async def test_one_process_reads_well(console: Console) -> None:
+    browser = await console.browser("administrator_county")
+    text = await shown(browser)
+    assert nodes.own_name() in text
+    assert "现在由一个进程承担全部工作" in text
+    assert "正常" in text
+    assert "sms" in text  # who has the channel
+    assert text.count(nodes.own_name()) >= 2
+    assert 'href="/system"' in text
+
+
+async def test_a_second_process_and_its_trouble_are_seen(
+    console: Console, core: Core, clock: ManualClock
+) -> None:
+    at = await nodes.now(db.rows, clock)
+    other = await nodes.begin(db.rows, frozenset({Role.SENDER}), at)
+    part = {"well": False, "deaths": 2, "error": "ValueError", "silent": 1.0}
+    await nodes.seen(db.rows, other, at, {"parts": {"sender:sms": part}})
+    await db.execute("UPDATE nodes SET name = 'beta:77' WHERE id = ?", other)
+    ended = await nodes.begin(db.rows, EVERY, at - timedelta(minutes=1))
+    await nodes.end(db.rows, ended, at, "router")
+    text = await shown(await console.browser("administrator_county"), "/system/state")
+    assert "现在由一个进程" not in text
+    assert "beta:77" in text
+    assert "发送：sms" in text
+    assert "出错 2 次" in text
+    assert "ValueError" in text
+    assert "“消息分派”反复出错" in text
+
+
+async def test_it_is_for_administrators(console: Console) -> None:
+    for username in ("clerk_a", "director_a", "approver_a"):
+        browser = await console.browser(username)
+        assert (await browser.get("/system")).status == 403
+        assert 'href="/system"' not in await (await browser.get("/account")).text()
+
+
+async def test_it_speaks_english(console: Console) -> None:
+    browser = await console.browser("administrator_county")
+    await browser.post("/language", {"lang": "en", "next": "/system"})
+    text = await shown(browser)
+    assert "One process does all the work" in text
+    assert "Who owns what" in text
+    assert "Watch over the main loop" in text
+
+
+async def test_health_tells_of_nodes_and_leases(
+    console: Console, runtime: Runtime
+) -> None:
+    answer = await console.client.get("/healthz")
+    said = await answer.json()
+    assert (answer.status, said["status"]) == (200, "ok")
+    assert said["roles"] == ["bots", "scheduler", "sender", "web"]
+    assert said["tasks"]["router"]["well"]
+    assert [one["name"] for one in said["nodes"]] == [nodes.own_name()]
+    owners = {one["name"]: one["node"] for one in said["leases"]}
+    assert owners["channel:sms"] == nodes.own_name()
+    assert owners["scheduler"] == ""  # this runtime was given none
+    assert runtime.holds("channel:sms")
+
+
+async def test_health_answers_where_the_cluster_can_not_be_asked(
+    console: Console, core: Core
+) -> None:
+    """F-3."""
+    await db.execute("ALTER TABLE leases RENAME TO away")
+    try:
+        said = await (await console.client.get("/healthz")).json()
+        assert said["nodes"] is None
+        assert said["parts"]["database"]
+    finally:
+        await db.execute("ALTER TABLE away RENAME TO leases")
+
+
+async def test_ends_of_a_moment_ago_count_as_a_crash_loop(
+    core: Core, clock: ManualClock
+) -> None:
+    """F-7: only those on its own account, of this host, with these roles."""
+    at = await nodes.now(db.rows, clock)
+    for ended, roles in (("router", EVERY), ("", EVERY), ("x", frozenset({Role.WEB}))):
+        await nodes.end(db.rows, await nodes.begin(db.rows, roles, at), at, ended)
+    assert await nodes.crashes(db.rows, EVERY, at) == 1
+    assert await nodes.crashes(db.rows, EVERY, at + timedelta(minutes=6)) == 0
+    assert await leases.owners(db.rows) == {}
