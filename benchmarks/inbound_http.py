@@ -19,7 +19,7 @@ from gateway import keys
 TARGET = Target(ratio_at_least=0.6)
 MESSAGES = 60_000
 CONNECTIONS = 64
-RUN_SECONDS = 600.0
+RUN_SECONDS = 300.0
 CHANNEL = "sms"
 
 
