@@ -278,7 +278,7 @@ class Ismg:
             registered_delivery=1,
             content=encode_report(report, version),
         )
-        return Item(encode_body(pdu, version)[1])
+        return Item(encode_body(pdu, version)[1], is_report=True)
 
     def _report(self, account: str, due: list[Item]) -> None:
         behaviour = self.behaviour
@@ -350,7 +350,7 @@ class Ismg:
                 self.counts.replies += 1
                 at = self.clock.now().timestamp()
                 lines.append(f'{item.note},"at":{at:.3f}}}')
-            else:
+            elif item.is_report:
                 self.counts.receipts += 1
         self.ledger.write(lines)
         account = self._accounts[session.account]

@@ -29,11 +29,13 @@ _LAST_SEQUENCE = 0xFFFF_FFFF
 
 
 class Item(NamedTuple):
-    """A DELIVER without its header; `note` is the ledger's line of a reply."""
+    """A DELIVER without its header; `note` is the ledger's line of a reply, at its last
+    part."""
 
     body: bytes
     note: str = ""
     times: int = 0  # brought so often
+    is_report: bool = False
 
 
 class Gateway(Protocol):

@@ -119,6 +119,7 @@ async def test_a_long_text_from_a_member_comes_in_whole(
             assert len(parts) == 4
             gateway.deliver(SP_ID, [*reversed(parts), parts[1]])
             await until(lambda: events and not gateway.stats()["to_bring"])
+            assert (gateway.counts.replies, gateway.counts.receipts) == (1, 0)
     [whole] = events
     assert isinstance(whole, InboundMessage)
     assert (whole.text, whole.notes) == (text, ())
