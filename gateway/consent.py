@@ -83,6 +83,7 @@ def _folded(words: frozenset[str]) -> frozenset[str]:
     return frozenset(map(fold_width, words))
 
 
+@lru_cache(maxsize=1024)
 def _bare(text: str) -> str:
     text = text.strip()
     return fold_width(text).strip(_AROUND) if len(text) <= _LONGEST else ""

@@ -100,6 +100,11 @@ def read_reply(text: str, prompt: Prompt) -> Reading:
     reply = _folded(text)
     if not reply or len(reply) > LONGEST_REPLY or "?" in reply:
         return NoMatch()
+    return _read(reply, prompt)
+
+
+@lru_cache(maxsize=1024)
+def _read(reply: str, prompt: Prompt) -> Reading:
     meanings = _meanings(prompt)
     silent = _FILLERS - meanings.keys()
     words = [word for word in _BREAKS.split(reply) if word and word not in silent]

@@ -418,8 +418,8 @@ def _belongs(world: World, message: Message) -> Belongs | None:
 
 
 def _home(world: World, member: Belongs | None) -> int:
-    if member is not None:
-        return member.organisation_id
+    if member is not None and member.branch_id in world.centres:
+        return world.centres[member.branch_id]
     if world.top is None:
         raise LookupError("no organisation yet")
     return world.top

@@ -6,8 +6,9 @@ and finds the rest by index, not the other way round.
 """
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from gateway import database as db
 from gateway.core import Core
@@ -36,6 +37,7 @@ _MESSAGE = (
     "provider_id, answers_to, reply_token, display_name, automatic, sent_at, "
     "received_at"
 )
+_SIZE = 64  # statements are prepared for multiples of so many rows
 MOST_NUMBERS = 5  # in one message that are looked up
 
 
@@ -69,7 +71,7 @@ async def world(core: Core, messages: Sequence[Message]) -> World:
     await _questions(made, keys)
     await _matters(core, made, keys, messages)
     await _ways(made)
-    await _members(made)
+    await _organisations(made)
     await _opt_outs(made, keys)
     await _counts(core, made, keys)
     await _replies(core, made, messages)
@@ -77,20 +79,40 @@ async def world(core: Core, messages: Sequence[Message]) -> World:
     return made
 
 
+_PERSON = (
+    "a.id, a.kind, a.value, a.member_id, a.display_name, a.last_inbound_at, "
+    "a.verified_at, m.name, m.preferred_kind, m.organisation_id"
+)
+
+
 async def _people(made: World, keys: Sequence[Key]) -> None:
-    given, values = db.table(_KEY, keys)
+    given, values = _table(_KEY, keys)
     found = await db.rows(
-        "SELECT a.id, a.kind, a.value, a.member_id, a.display_name, a.last_inbound_at, "
-        f"a.verified_at FROM {given} k CROSS JOIN addresses a "
+        f"SELECT {_PERSON} FROM {given} k CROSS JOIN addresses a "
+        "LEFT JOIN members m ON m.id = a.member_id "
         "WHERE a.kind = k.kind AND a.value = k.value",
         *values,
     )
     for row in found:
-        person = _person(row)
-        made.people[person.kind, person.value] = person
+        made.people[row["kind"], row["value"]] = _person(made, row)
 
 
-def _person(row: Row) -> Person:
+def _table(
+    columns: Mapping[str, str], rows: Sequence[Sequence[Any]]
+) -> tuple[str, list[Any]]:
+    """`db.table`, filled up with empty rows to one of few sizes: SQLite then finds
+    the statement prepared. What is looked up by NULL finds nothing."""
+    empty = (None,) * len(columns)
+    return db.table(columns, [*rows, *[empty] * (-len(rows) % _SIZE)])
+
+
+def _person(made: World, row: Row) -> Person:
+    if row["verified_at"] is not None and row["name"] is not None:
+        made.members[row["member_id"]] = Belongs(
+            name=row["name"],
+            preferred_kind=row["preferred_kind"],
+            branch_id=row["organisation_id"],
+        )
     return Person(
         id=row["id"],
         kind=row["kind"],
@@ -102,7 +124,7 @@ def _person(row: Row) -> Person:
 
 
 async def _questions(made: World, keys: Sequence[Key]) -> None:
-    given, values = db.table(_KEY, keys)
+    given, values = _table(_KEY, keys)
     found = await db.rows(
         "SELECT p.id, p.kind, p.value, p.prompt, p.code, p.inquiry_id, p.broadcast_id, "
         f"p.data FROM {given} k CROSS JOIN prompts p WHERE p.kind = k.kind "
@@ -154,7 +176,7 @@ async def _matters(
     }
     if not found:
         return
-    given, values = db.table({"id": "BIGINT"}, [(id,) for id in sorted(found)])
+    given, values = _table({"id": "BIGINT"}, [(id,) for id in sorted(found)])
     # In order of ids, so that two that lock many never wait for each other.
     lock = " FOR UPDATE OF i" if db.is_postgres() else ""
     rows = await db.rows(
@@ -177,7 +199,7 @@ def _matter(row: Row) -> Matter:
 
 async def _recent_ids(made: World, keys: Sequence[Key]) -> set[int]:
     since = to_micros(made.since)
-    given, values = db.table(_KEY, keys)
+    given, values = _table(_KEY, keys)
     found = await db.rows(
         f"SELECT i.id FROM {given} k CROSS JOIN inquiries i "
         f"WHERE i.kind = k.kind AND i.value = k.value AND {_RECENT}",
@@ -187,7 +209,7 @@ async def _recent_ids(made: World, keys: Sequence[Key]) -> set[int]:
     )
     members = {p.member_id for p in made.people.values()} - {None}
     if members:
-        given, values = db.table({"id": "BIGINT"}, [(id,) for id in members])
+        given, values = _table({"id": "BIGINT"}, [(id,) for id in members])
         found += await db.rows(
             f"SELECT i.id FROM {given} k CROSS JOIN inquiries i "
             f"WHERE i.member_id = k.id AND {_RECENT}",
@@ -274,70 +296,61 @@ async def _homes(made: World, members: Collection[int | None]) -> None:
     if not members:
         return
     rows = await db.rows(
-        "SELECT id, kind, value, member_id, display_name, last_inbound_at, verified_at "
-        f"FROM addresses WHERE member_id IN ({db.marks(len(members))}) "
-        "AND verified_at IS NOT NULL ORDER BY id",
+        f"SELECT {_PERSON} FROM addresses a JOIN members m ON m.id = a.member_id "
+        f"WHERE a.member_id IN ({db.marks(len(members))}) "
+        "AND a.verified_at IS NOT NULL ORDER BY a.id",
         *members,
     )
     for row in rows:
-        person = made.people.setdefault((row["kind"], row["value"]), _person(row))
+        key = row["kind"], row["value"]
+        person = made.people.setdefault(key, _person(made, row))
         made.homes.setdefault(row["member_id"], []).append(person)
 
 
-async def _members(made: World) -> None:
-    wanted = {one.member_id for one in made.people.values()} - {None}
-    members = []
-    if wanted:
-        given, values = db.table({"id": "BIGINT"}, [(id,) for id in wanted])
-        members = await db.rows(
-            f"SELECT m.id, m.name, m.preferred_kind, o.path FROM {given} k "
-            "CROSS JOIN members m JOIN organisations o ON o.id = m.organisation_id "
-            "WHERE m.id = k.id",
-            *values,
-        )
-    paths = {row["path"]: _above(row["path"]) for row in members}
-    wanted_organisations = {id for above in paths.values() for id in above}
-    wanted_organisations |= {one.organisation_id for one in made.matters.values()}
-    homes = await _organisations(made, wanted_organisations)
-    for row in members:
-        above = [homes[id] for id in paths[row["path"]] if id in homes]
-        home = max(above, default=(0, made.top))[1]
-        if home is not None:
-            made.members[row["id"]] = Belongs(
-                name=row["name"],
-                preferred_kind=row["preferred_kind"],
-                organisation_id=home,
-            )
-
-
-def _above(path: str) -> list[int]:
-    return [int(one) for one in path.strip("/").split("/")]
-
-
-async def _organisations(
-    made: World, wanted: Collection[int]
-) -> dict[int, tuple[int, int]]:
-    """Their names, and those that work matters with the length of their paths."""
+async def _organisations(made: World) -> None:
+    """Which centre works the matters of each branch; the names of both."""
+    branches = {one.branch_id for one in made.members.values()}
+    paths = await _paths(branches)
+    wanted = {id for above in paths.values() for id in above}
+    wanted |= {one.organisation_id for one in made.matters.values()}
     found = await db.rows(
         "SELECT id, name, kind, path, parent_id FROM organisations "
         f"WHERE parent_id IS NULL OR id IN ({db.marks(len(wanted)) or 'NULL'}) "
         "ORDER BY id DESC",
         *wanted,
     )
-    homes = {}
+    depth = {
+        row["id"]: len(row["path"])
+        for row in found
+        if row["kind"] in ("centre", "county")
+    }
     for row in found:
         made.organisations[row["id"]] = row["name"]
         if row["parent_id"] is None:
             made.top = row["id"]
-        if row["id"] in wanted and row["kind"] in ("centre", "county"):
-            homes[row["id"]] = (len(row["path"]), row["id"])
-    return homes
+    for branch, above in paths.items():
+        centres = [id for id in above if id in depth]
+        if centres:
+            made.centres[branch] = max(centres, key=lambda id: depth[id])
+
+
+async def _paths(branches: Collection[int]) -> dict[int, list[int]]:
+    """The organisations above each, itself among them."""
+    found = await db.rows(
+        "SELECT id, path FROM organisations "
+        f"WHERE id IN ({db.marks(len(branches)) or 'NULL'})",
+        *branches,
+    )
+    return {
+        row["id"]: [int(one) for one in row["path"].strip("/").split("/")]
+        for row in found
+    }
 
 
 async def _opt_outs(made: World, keys: Sequence[Key]) -> None:
     """Refusals in force at these addresses, or of their members."""
     columns = "o.id, o.kind, o.value, o.member_id"
-    given, values = db.table(_KEY, keys)
+    given, values = _table(_KEY, keys)
     found = await db.rows(
         f"SELECT {columns} FROM {given} k CROSS JOIN opt_outs o "
         "WHERE o.kind = k.kind AND o.value = k.value AND o.ended_at IS NULL",
@@ -346,7 +359,7 @@ async def _opt_outs(made: World, keys: Sequence[Key]) -> None:
     members = {made.people[key].member_id for key in keys if key in made.people}
     members -= {None}
     if members:
-        given, values = db.table({"id": "BIGINT"}, [(id,) for id in members])
+        given, values = _table({"id": "BIGINT"}, [(id,) for id in members])
         found += await db.rows(
             f"SELECT {columns} FROM {given} k CROSS JOIN opt_outs o "
             "WHERE o.member_id = k.id AND o.ended_at IS NULL",
@@ -359,7 +372,7 @@ async def _opt_outs(made: World, keys: Sequence[Key]) -> None:
 async def _counts(core: Core, made: World, keys: Sequence[Key]) -> None:
     """How much each wrote lately; counted no further than the limits."""
     policy = core.settings.policy
-    given, values = db.table(_KEY, keys)
+    given, values = _table(_KEY, keys)
     rows = await db.rows(
         "SELECT k.kind, k.value, (SELECT COUNT(*) FROM (SELECT 1 FROM inbound i WHERE "
         "i.kind = k.kind AND i.value = k.value AND i.received_at >= ? "
@@ -371,7 +384,7 @@ async def _counts(core: Core, made: World, keys: Sequence[Key]) -> None:
         to_micros(made.now - timedelta(days=1)),
         *values,
     )
-    for row in rows:
+    for row in (one for one in rows if one["kind"] is not None):
         made.wrote[row["kind"], row["value"]] = row["wrote"]
         made.asked[row["kind"], row["value"]] = row["asked"]
 
@@ -388,7 +401,7 @@ async def _replies(core: Core, made: World, messages: Sequence[Message]) -> None
     if not counts_replies(core):
         return
     columns = {"id": "BIGINT", "channel": "TEXT", **_KEY, "at": "BIGINT"}
-    given, values = db.table(
+    given, values = _table(
         columns,
         [
             (one.id, one.channel, *_conversation(one), to_micros(one.received_at))

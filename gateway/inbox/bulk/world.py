@@ -62,11 +62,11 @@ class Person:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Belongs:
-    """A member, and the organisation that works the member's matters."""
+    """A member, and the branch."""
 
     name: str
     preferred_kind: str
-    organisation_id: int
+    branch_id: int
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -169,6 +169,7 @@ class World:
     people: dict[Key, Person] = field(default_factory=dict)
     homes: dict[int, list[Person]] = field(default_factory=dict)  # verified, by member
     members: dict[int, Belongs] = field(default_factory=dict)
+    centres: dict[int, int] = field(default_factory=dict)  # branch -> who works it
     top: int | None = None  # the organisation for strangers
     organisations: dict[int, str] = field(default_factory=dict)
     questions: dict[Key, list[Question]] = field(default_factory=dict)

@@ -17,6 +17,7 @@ from gateway.status import OutboundState
 Statement = tuple[str, Sequence[Any]]
 
 _CELLS = 30_000  # SQLite takes 32,766 values in a statement
+_SIZES = (512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
 
 
 async def next_ids(table: str, count: int) -> Sequence[int]:
@@ -81,8 +82,13 @@ def update(
 
 
 def _parts(rows: Sequence[Sequence[Any]], width: int) -> list[Sequence[Sequence[Any]]]:
-    size = _CELLS // width
-    return [rows[n : n + size] for n in range(0, len(rows), size)]
+    """Of few different sizes, so that SQLite finds their statements prepared."""
+    parts, start = [], 0
+    for size in _SIZES:
+        while len(rows) - start >= size and size * width <= _CELLS:
+            parts.append(rows[start : start + size])
+            start += size
+    return parts
 
 
 async def world(made: World, messages: Sequence[Message], expires: timedelta) -> None:
@@ -108,8 +114,7 @@ def _micros(at: datetime | None) -> int | None:
     return None if at is None else to_micros(at)
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _people(made: World) -> list[Statement]:
@@ -119,15 +124,26 @@ def _people(made: World) -> list[Statement]:
         "display_name": "TEXT",
         "last_inbound_at": "BIGINT",
     }
-    rows = sorted(
-        (one.kind, one.value, one.display_name, _micros(one.last_inbound_at))
-        for one in made.people.values()
-        if one.touched
+    touched = [one for one in made.people.values() if one.touched]
+    known = sorted(
+        (one.id, one.display_name, _micros(one.last_inbound_at))
+        for one in touched
+        if one.id
     )
-    return insert(
+    new = sorted(
+        (one.kind, one.value, one.display_name, _micros(one.last_inbound_at))
+        for one in touched
+        if not one.id
+    )
+    changed = {
+        "id": "BIGINT",
+        "display_name": "TEXT",
+        "last_inbound_at": "BIGINT",
+    }
+    return update("addresses", changed, known) + insert(
         "addresses",
         columns,
-        rows,
+        new,
         constants=f"verified_how: ''; created_at: {to_micros(made.now)}",
         conflict="ON CONFLICT (kind, value) DO UPDATE SET "
         "display_name = excluded.display_name, "
