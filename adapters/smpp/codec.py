@@ -286,6 +286,8 @@ class SmppCodec:
         text, lost = self.text(short.data_coding, body)
         number = short.source.decode("ascii", "replace")
         sender = _phone(number)
+        # A part may end inside a character: only the joined text can tell.
+        lost = lost and place is None
         notes = ("unreadable",) if lost or not sound or not sender else ()
         to = clean(short.destination.decode("ascii", "replace"))
         message = InboundMessage(

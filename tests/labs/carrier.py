@@ -38,17 +38,23 @@ def context(
 
 
 class Events(list[Event]):
-    """An `accept` that remembers; `failure` is raised instead of storing."""
+    """An `accept` that remembers. `failure` is raised instead of storing; nothing is
+    stored while `gate` is closed; `meanwhile` happens before a commit ends."""
 
     def __init__(self) -> None:
         super().__init__()
         self.failure: Exception | None = None
         self.batches: list[int] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.meanwhile: Callable[[], object] = lambda: None
 
     async def accept(self, events: Sequence[Event]) -> None:
         if self.failure:
             raise self.failure
         self.batches.append(len(events))
+        await self.gate.wait()
+        self.meanwhile()
         self.extend(events)
 
 

@@ -75,16 +75,16 @@ class SmppLab:
     def __init__(self, centre: Centre, port: int, data_dir: Path) -> None:
         self.centre = centre
         self.events = Events()
-        self._port = port
-        self._data_dir = data_dir
+        self.port = port
+        self.data_dir = data_dir
 
     @asynccontextmanager
     async def adapter(self, case: Case) -> AsyncIterator[Adapter]:
         quiet = BEHAVIOURS.get(case, Behaviour())
         self.centre.behave(replace(quiet, receipts=False))
         reachable = case is not Case.UNREACHABLE
-        port = self._port if reachable else unused_port()
-        account = smpp.build(settings(port), context("smpp", self._data_dir))
+        port = self.port if reachable else unused_port()
+        account = smpp.build(settings(port), context("smpp", self.data_dir))
         async with listening(account, self.events, connect=reachable):
             yield account
 

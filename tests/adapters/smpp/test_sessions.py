@@ -1,0 +1,427 @@
+"""The session engine over real sockets: answers, window, time-outs, the way back."""
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import unused_port
+from pydantic import SecretStr
+
+from adapters import smpp
+from adapters.carrier.account import AGAIN
+from adapters.carrier.link import Limits
+from adapters.smpp import pdu
+from adapters.smpp.codec import SmppCodec
+from adapters.smpp.simulator import Behaviour
+from gateway.contract import Accepted, ChannelTrouble, DeliveryReceipt, OutboundMessage
+from gateway.errors import OutcomeUnknown, PermanentFailure, TransientFailure
+from gateway.retry import ceiling
+from tests.adapters.smpp.conftest import talking
+from tests.labs.carrier import context, until
+from tests.labs.rude_centre import rude_centre
+from tests.labs.smpp_lab import SmppLab, message, settings
+
+QUICK = Limits(window=20, answer_within=0.4, heartbeat_after=0.2, heartbeat_within=0.2)
+QUIET = Behaviour(receipts=False)
+
+
+def messages(count: int, text: str = "") -> list[OutboundMessage]:
+    return [message(index, text) for index in range(count)]
+
+
+async def test_a_lost_answer_is_unknown_and_the_connection_comes_back(
+    lab: SmppLab,
+) -> None:
+    """A-4"""
+    lab.centre.behave(Behaviour(receipts=False, lose_share=1.0))
+    async with talking(lab.port, lab.data_dir) as talk:
+        talk.account.submit(messages(10))
+        await until(lambda: len(talk.told) == 10)
+        assert all(isinstance(o, OutcomeUnknown) for [o] in talk.told.values())
+        lab.centre.behave(QUIET)
+        await until(lambda: lab.centre.counts.binds == 2)
+        assert lab.centre.counts.accepted == 10, "nothing left a second time"
+
+
+async def test_a_late_answer_is_told_too(lab: SmppLab) -> None:
+    """A-5"""
+    late = Behaviour(receipts=False, answer_delay_min=0.9, answer_delay_max=1.0)
+    lab.centre.behave(late)
+    async with talking(lab.port, lab.data_dir, limits=QUICK) as talk:
+        talk.account.submit(messages(5))
+        await until(lambda: sum(map(len, talk.told.values())) == 10)
+        for first, second in talk.told.values():
+            assert isinstance(first, OutcomeUnknown)
+            assert first.code == "no_answer"
+            assert isinstance(second, Accepted)
+        assert lab.centre.counts.accepted == 5
+
+
+async def test_a_timed_out_message_gives_its_place_back(lab: SmppLab) -> None:
+    """A-5: a centre that forgets answers must not close the window for ever."""
+    lab.centre.behave(Behaviour(receipts=False, drop_share=1.0))
+    async with talking(lab.port, lab.data_dir, limits=QUICK) as talk:
+        talk.account.submit(messages(20))
+        assert talk.account.room() == 0
+        await until(lambda: talk.account.room() == 20)
+        assert talk.readies >= 1
+
+
+async def test_a_slow_centre_makes_nothing_time_out(lab: SmppLab) -> None:
+    """A-6: what waits for room has not been written, so its time doesn't run."""
+    lab.centre.behave(Behaviour(receipts=False, serve_rate=100.0))
+    async with talking(lab.port, lab.data_dir, limits=QUICK) as talk:
+        found = await talk.stream(messages(120))
+    assert all(isinstance(outcome, Accepted) for outcome in found)
+    assert all(len(told) == 1 for told in talk.told.values())
+
+
+async def test_parts_beyond_the_window_wait_unwritten(lab: SmppLab) -> None:
+    """A-6: a message counts once, its parts fill the window one by one."""
+    lab.centre.behave(Behaviour(receipts=False, serve_rate=100.0))
+    limits = Limits(window=4, answer_within=0.4)
+    async with talking(lab.port, lab.data_dir, limits=limits) as talk:
+        talk.account.submit(messages(4, "党" * 67 * 15))
+        assert lab.centre.taken == []
+        await until(lambda: lab.centre.taken)
+        assert len(lab.centre.taken or []) == 4
+        assert talk.account.room() == 0
+        await until(lambda: len(talk.told) == 4)
+    for [outcome] in talk.told.values():
+        assert isinstance(outcome, Accepted)
+        assert len(outcome.provider_ids) == 15
+
+
+async def test_throttled_messages_are_certainly_not_sent(lab: SmppLab) -> None:
+    """A-7: sent again until taken, each is there once."""
+    lab.centre.behave(Behaviour(receipts=False, throttle_rate=400.0))
+    async with talking(lab.port, lab.data_dir) as talk:
+        left = messages(200)
+        throttled = 0
+        while left:
+            outcomes = dict(zip(left, await talk.stream(left), strict=True))
+            left = [m for m, o in outcomes.items() if not isinstance(o, Accepted)]
+            for one in left:
+                refusal = outcomes[one]
+                assert isinstance(refusal, TransientFailure)
+                assert refusal.throttled
+            throttled += len(left)
+    assert throttled == lab.centre.counts.throttled > 0
+    assert lab.centre.counts.accepted == 200
+
+
+async def test_one_part_refused_after_another_was_taken_is_permanent(
+    lab: SmppLab,
+) -> None:
+    """A-17: refuses part 2 of 3, even with what would be transient alone"""
+    for code in (0x0B, 0x58):
+        lab.centre.behave(Behaviour(receipts=False, refuse_part=2, refuse_status=code))
+        async with talking(lab.port, lab.data_dir) as talk:
+            [outcome] = await talk.stream([message(0, "党" * 150)])
+        assert isinstance(outcome, PermanentFailure)
+        assert outcome.code == "partly_refused"
+    assert lab.centre.counts.accepted == 4
+
+
+async def test_a_receipt_may_come_before_its_answer(lab: SmppLab) -> None:
+    """C-1"""
+    early = Behaviour(early_share=1.0, answer_delay_min=0.1, answer_delay_max=0.2)
+    lab.centre.behave(early)
+    async with talking(lab.port, lab.data_dir) as talk:
+        talk.account.submit(messages(20))
+        await until(lambda: len(talk.events) == 20)
+        assert not talk.told
+        await until(lambda: len(talk.told) == 20)
+    ids = {o.provider_ids[0] for [o] in talk.told.values() if isinstance(o, Accepted)}
+    assert ids == {e.provider_id for e in talk.events if isinstance(e, DeliveryReceipt)}
+
+
+@pytest.mark.parametrize("ids", ["hex", "decimal", "hex_then_decimal", "as_is"])
+async def test_receipts_find_their_message_in_every_spelling(
+    lab: SmppLab, ids: str
+) -> None:
+    """C-4: over the wire, a centre in four modes"""
+    lab.centre.behave(Behaviour(message_ids=ids))
+    async with talking(lab.port, lab.data_dir, message_ids=ids) as talk:
+        outcomes = await talk.stream(messages(30))
+        await until(lambda: len(talk.events) == 30)
+    told = [o.provider_ids[0] for o in outcomes if isinstance(o, Accepted)]
+    assert told == [
+        e.provider_id for e in talk.events if isinstance(e, DeliveryReceipt)
+    ]
+
+
+# --- H-6: connections that end, politely or not
+
+
+async def test_a_centre_that_hangs_up_is_bound_again(lab: SmppLab) -> None:
+    """H-6"""
+    lab.centre.behave(Behaviour(receipts=False, drop_share=1.0))
+    async with talking(lab.port, lab.data_dir) as talk:
+        talk.account.submit(messages(3))
+        await until(lambda: lab.centre.counts.accepted == 3)
+        lab.centre.hang_up()
+        await until(lambda: len(talk.told) == 3)
+        assert {o.code for [o] in talk.told.values()} == {"connection_lost"}  # type: ignore[union-attr]
+        assert talk.account.room() == 0
+        await until(talk.account.room)
+        assert lab.centre.counts.binds == 2
+
+
+async def test_a_half_open_connection_is_found_and_left(lab: SmppLab) -> None:
+    """H-6: enquire_link unanswered"""
+    async with talking(lab.port, lab.data_dir, limits=QUICK) as talk:
+        lab.centre.behave(Behaviour(mute=True))
+        talk.account.submit(messages(2))
+        await until(lambda: len(talk.told) == 2)
+        assert all(isinstance(o, OutcomeUnknown) for [o] in talk.told.values())
+        await until(lambda: not talk.account.room())
+        [seen] = talk.account.connections()
+        assert seen.last_error == "heartbeat_unanswered"
+        lab.centre.behave(QUIET)
+        await until(talk.account.room)
+
+
+def test_with_the_usual_settings_a_dead_peer_is_left_within_30_seconds() -> None:
+    """H-6"""
+    limits = smpp.limits(settings(2775))
+    found = limits.heartbeat_after + limits.heartbeat_within + 2 * limits.tick
+    assert timedelta(seconds=found) + ceiling(1, AGAIN) <= timedelta(seconds=25)
+
+
+async def test_an_unbind_is_answered_and_bound_again() -> None:
+    """H-6"""
+    async with rude_centre() as (centre, port), talking(port, Path()) as talk:
+        centre.say(pdu.frame(pdu.UNBIND, 77))
+        await until(lambda: centre.heard)
+        assert centre.heard == [pdu.frame(pdu.UNBIND_RESP, 77)]
+        await until(lambda: centre.binds == 2)
+        await until(talk.account.room)
+
+
+async def test_heartbeats_are_answered_and_keep_a_quiet_connection(
+    lab: SmppLab,
+) -> None:
+    async with talking(lab.port, lab.data_dir, limits=QUICK) as talk:
+        [before] = talk.account.connections()
+        ended = asyncio.get_running_loop().time() + 1.2
+        await until(lambda: asyncio.get_running_loop().time() > ended)
+        [after] = talk.account.connections()
+        assert after.since == before.since
+        assert after.state == "open"
+
+
+async def test_a_peer_that_never_answers_the_bind_is_left() -> None:
+    limits = Limits(login_within=0.2)
+    async with rude_centre() as (centre, port):
+        centre.silent = True
+        async with talking(port, Path(), limits=limits, connect=False) as talk:
+            await until(lambda: talk.account.connections()[0].last_error)
+            [seen] = talk.account.connections()
+            assert seen.last_error == "login_unanswered"
+
+
+# --- H-7: sequence numbers
+
+
+async def test_answers_match_across_the_wrap(lab: SmppLab) -> None:
+    """H-7: start at wrap - 10"""
+    limits = Limits(window=7, first_sequence=pdu.LAST_SEQUENCE - 10)
+    lab.centre.behave(QUIET)
+    async with talking(lab.port, lab.data_dir, limits=limits) as talk:
+        outcomes = await talk.stream(messages(60))
+    ids = [o.provider_ids[0] for o in outcomes if isinstance(o, Accepted)]
+    assert ids == [f"{number:010}" for number in range(1, 61)]
+    assert lab.centre.taken is not None
+    sequences = [part.sequence for part in lab.centre.taken]
+    assert sequences[9:12] == [pdu.LAST_SEQUENCE, 1, 2]
+
+
+class Narrow(SmppCodec):
+    """So few numbers that they come again while old ones still wait."""
+
+    last_sequence = 40
+
+
+async def test_a_number_that_waits_is_not_given_again(lab: SmppLab) -> None:
+    """H-7: neither while its answer is awaited nor while a late one may come"""
+    forgetful = Behaviour(
+        receipts=False, drop_share=0.3, answer_delay_min=0.01, answer_delay_max=0.9
+    )
+    lab.centre.behave(forgetful)
+    limits = Limits(window=10, answer_within=0.4)
+    async with talking(lab.port, lab.data_dir, limits=limits, codec=Narrow) as talk:
+        await talk.stream(messages(40))
+        await until(lambda: not lab.centre.later._heap)
+        await until(lambda: len(talk.told) == 40)
+    accepted = [
+        o.provider_ids[0]
+        for told in talk.told.values()
+        for o in told
+        if isinstance(o, Accepted)
+    ]
+    assert len(accepted) == len(set(accepted))
+    order = {m.id: f"{n + 1:010}" for n, m in enumerate(messages(40))}
+    for id, told in talk.told.items():
+        assert all(
+            o.provider_ids == (order[id],) for o in told if isinstance(o, Accepted)
+        )
+
+
+# --- H-9, S-48: rude peers
+
+
+GARBAGE = [
+    pdu.frame(0x00000999, 5),
+    pdu.frame(pdu.DELIVER_SM, 6, b"\xff" * 3),
+    pdu.frame(pdu.DELIVER_SM, 7, b""),
+    pdu.frame(pdu.SUBMIT_SM_RESP, 12345, b"unasked\0"),
+    pdu.frame(pdu.GENERIC_NACK, 0, status=3),
+    pdu.frame(0x80000021, 9, b"?" * 900),
+]
+
+
+async def test_garbage_is_answered_and_the_reader_goes_on() -> None:
+    """H-9: unknown PDU, torn bodies, answers to nothing"""
+    async with (
+        rude_centre(b"".join(GARBAGE)) as (centre, port),
+        talking(port, Path()) as talk,
+    ):
+        await until(lambda: len(centre.heard) == 3)
+        codes = [pdu.HEADER.unpack(f[:16])[1:] for f in centre.heard]
+        assert codes == [
+            (pdu.GENERIC_NACK, 3, 5),
+            (pdu.DELIVER_SM_RESP, 1, 6),
+            (pdu.DELIVER_SM_RESP, 1, 7),
+        ]
+        talk.account.submit([message(0)])
+        await until(lambda: len(centre.heard) == 4)
+        (sequence,) = pdu.HEADER.unpack(centre.heard[3][:16])[3:]
+        centre.say(pdu.frame(pdu.SUBMIT_SM_RESP, sequence, b"42\0"))
+        await until(lambda: talk.told)
+        assert talk.told["message-0"] == [Accepted(("42",))]
+
+
+@pytest.mark.parametrize("length", [0, 2, 15, 65_537, 2**32 - 1])
+async def test_a_length_that_cannot_be_ends_the_connection(length: int) -> None:
+    """H-9, S-48"""
+    async with rude_centre() as (centre, port), talking(port, Path()) as talk:
+        talk.account.submit([message(0)])
+        centre.say(length.to_bytes(4, "big") + b"x" * 50)
+        await until(lambda: talk.told)
+        assert isinstance(talk.told["message-0"][0], OutcomeUnknown)
+        [seen] = talk.account.connections()
+        assert seen.last_error == f"frame_of_{length}_bytes"
+        await until(lambda: centre.binds == 2)
+
+
+async def test_a_refusal_by_generic_nack_reaches_its_message() -> None:
+    async with rude_centre() as (centre, port), talking(port, Path()) as talk:
+        talk.account.submit([message(0)])
+        await until(lambda: centre.heard)
+        (sequence,) = pdu.HEADER.unpack(centre.heard[0][:16])[3:]
+        centre.say(pdu.frame(pdu.GENERIC_NACK, sequence, status=2))
+        await until(lambda: talk.told)
+        assert isinstance(talk.told["message-0"][0], PermanentFailure)
+
+
+@pytest.mark.parametrize("at", [10, 60, 200, 1000, 2500])
+async def test_a_centre_that_hangs_up_at_any_byte_doubles_nothing(
+    lab: SmppLab, at: int
+) -> None:
+    """A-4: what was written is unknown, what was not is safe to repeat."""
+    lab.centre.behave(Behaviour(receipts=False, hang_up_at=at))
+    connect = at > 60
+    async with talking(lab.port, lab.data_dir, connect=connect) as talk:
+        talk.account.submit(messages(30))
+        await until(lambda: len(talk.told) == 30)
+        sure = [o for [o] in talk.told.values() if isinstance(o, TransientFailure)]
+        taken = lab.centre.counts.accepted
+        assert taken <= 30 - len(sure)
+
+
+# --- logins
+
+
+async def test_a_refused_login_is_told_once_and_not_repeated_soon(
+    lab: SmppLab,
+) -> None:
+    """H-8 in SMPP's way: clear alarm, no lock-out loop"""
+    wrong = SecretStr("wrong")
+    async with talking(
+        lab.port, lab.data_dir, connect=False, password=wrong, connections=2
+    ) as talk:
+        await until(lambda: lab.centre.counts.binds_refused == 2)
+        await until(lambda: talk.events)
+        [trouble] = talk.events
+        assert isinstance(trouble, ChannelTrouble)
+        assert trouble.code == "login_refused:ESME_RINVPASWD"
+        assert {c.last_error for c in talk.account.connections()} == {"ESME_RINVPASWD"}
+        ended = asyncio.get_running_loop().time() + 2.0
+        await until(lambda: asyncio.get_running_loop().time() > ended)
+        assert lab.centre.counts.binds_refused == 2
+        outcome = (await talk.account.send([message(0)]))["message-0"]
+        assert isinstance(outcome, TransientFailure)
+        assert outcome.code == "not_connected"
+
+
+async def test_too_many_binds_are_tried_again_soon(lab: SmppLab) -> None:
+    lab.centre.behave(Behaviour(binds=1))
+    async with talking(lab.port, lab.data_dir, connections=2) as talk:
+        await until(lambda: lab.centre.counts.binds_refused >= 1)
+        lab.centre.behave(Behaviour(binds=2))
+        await until(lambda: lab.centre.counts.binds == 2)
+        await until(lambda: talk.account.room() == 200)
+
+
+# --- the seam to the sender
+
+
+async def test_several_connections_share_the_work(lab: SmppLab) -> None:
+    lab.centre.behave(QUIET)
+    async with talking(
+        lab.port, lab.data_dir, connections=4, connection_window=10
+    ) as talk:
+        await until(lambda: talk.account.room() == 40)
+        talk.account.submit(messages(40))
+        assert [c.awaited for c in talk.account.connections()] == [10] * 4
+        await until(lambda: len(talk.told) == 40)
+        assert [c.name for c in talk.account.connections()] == ["1", "2", "3", "4"]
+
+
+async def test_more_than_room_is_certainly_not_sent(lab: SmppLab) -> None:
+    lab.centre.behave(QUIET)
+    async with talking(lab.port, lab.data_dir, connection_window=5) as talk:
+        talk.account.submit(messages(8))
+        refused = [o for told in talk.told.values() for o in told]
+        assert [o.code for o in refused] == ["window_full"] * 3  # type: ignore[union-attr]
+        await until(lambda: len(talk.told) == 8)
+        assert lab.centre.counts.accepted == 5
+
+
+async def test_ready_is_called_when_room_appears_where_none_was(lab: SmppLab) -> None:
+    lab.centre.behave(QUIET)
+    async with talking(lab.port, lab.data_dir, connection_window=5) as talk:
+        before = talk.readies
+        talk.account.submit(messages(3))
+        await until(lambda: len(talk.told) == 3)
+        assert talk.readies == before
+        talk.account.submit(messages(5))
+        await until(lambda: len(talk.told) == 5)
+        await until(lambda: talk.readies == before + 1)
+
+
+async def test_a_text_that_cannot_be_sent_is_answered_at_once(lab: SmppLab) -> None:
+    async with talking(lab.port, lab.data_dir) as talk:
+        talk.account.submit([message(0, "a\ud800"), message(1)])
+        assert isinstance(talk.told["message-0"][0], PermanentFailure)
+        await until(lambda: "message-1" in talk.told)
+
+
+async def test_without_a_listener_nothing_is_sent(tmp_path: Path) -> None:
+    account = smpp.build(settings(unused_port()), context("smpp", tmp_path))
+    outcome = (await account.send([message(0)]))["message-0"]
+    assert isinstance(outcome, TransientFailure)
+    assert account.connections() == []
+    await account.close()
