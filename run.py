@@ -66,6 +66,7 @@ from gateway.workdays import pages as calendar_pages
 PLUGINS = ("bot_plugins.intake", "bot_plugins.commands", "bot_plugins.notices")
 STOP_SECONDS = 4.8  # the whole stop; people and service managers wait no longer
 GAVE_UP_STATUS = 70  # a part kept dying; "internal software error"
+SWITCH_SECONDS = 0.0005
 CLOSE_SECONDS = 1.0  # how long open requests may take once the process is to stop
 log = structlog.get_logger()
 cli = typer.Typer(
@@ -134,7 +135,11 @@ async def opened(core: Core) -> AsyncIterator[None]:
     with guard:
         async with AsyncExitStack() as stack:
             async with one_at_a_time(url):
-                await stack.enter_async_context(database.opened(url))
+                await stack.enter_async_context(
+                    database.opened(
+                        url, busy_seconds=core.settings.storage.busy_seconds
+                    )
+                )
             core.calendar = Calendar(overrides=await corrections.overrides())
             yield
 
@@ -335,6 +340,9 @@ def loaded(file: Path) -> Settings:
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
+    # The database's threads need the interpreter beside a busy loop, again and again:
+    # the usual five milliseconds for each turn would be most of a commit.
+    sys.setswitchinterval(SWITCH_SECONDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(work)
 

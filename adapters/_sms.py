@@ -3,6 +3,7 @@ and what a refusal code stands for. Their dialects are in aliyun.py and tencent.
 """
 
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from enum import Enum, StrEnum, auto
@@ -175,6 +176,10 @@ async def send_each(
     return outcomes
 
 
+# Without 179, which begins carriers' prefixes, too.
+_MAINLAND_MOBILE = re.compile("861(?:[3-689][0-9]|7[0-8])[0-9]{8}")
+
+
 def e164(number: str, country_code: str = "") -> str | None:
     """A provider's way to write a number in our form; None where it is none.
 
@@ -188,6 +193,8 @@ def e164(number: str, country_code: str = "") -> str | None:
         return None
     if len(digits) == 11 and not country_code and "13" <= digits[:2] <= "19":
         digits = "86" + digits
+    if _MAINLAND_MOBILE.fullmatch(digits):
+        return "+" + digits  # nearly all of ours; the library takes 30 times as long
     try:
         parsed = phonenumbers.parse("+" + digits)
     except phonenumbers.NumberParseException:

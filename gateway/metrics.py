@@ -9,6 +9,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.inbound = Counter(
             "lianxin_inbound_total",
             "Messages received and stored",
@@ -55,6 +56,16 @@ class Metrics:
         """The event loop stood still; may be called in any thread."""
         self.stalls.inc(seconds)
         self.stall_count.inc()
+
+    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count an HTTP answer. Its labels are looked up once: that costs more."""
+        asked = route, method, status
+        if asked not in self._answered:
+            count = self.requests.labels(route, method, str(status))
+            self._answered[asked] = count, self.seconds.labels(route)
+        count, time = self._answered[asked]
+        count.inc()
+        time.observe(seconds)
 
     def exposition(self) -> bytes:
         """All numbers in the Prometheus text format."""

@@ -59,7 +59,10 @@ def remote(request: web.Request) -> str:
     """The caller's IP address; forwarded ones only as told by a trusted proxy."""
     trusted = request.app[CORE].settings.server.trusted_proxies
     address = request.remote or ""
-    hops = ",".join(request.headers.getall(hdrs.X_FORWARDED_FOR, [])).split(",")
+    forwarded = request.headers.getall(hdrs.X_FORWARDED_FOR, [])
+    if not forwarded:
+        return address
+    hops = ",".join(forwarded).split(",")
     for hop in reversed(hops):
         if not _within(address, trusted) or not _is_address(hop.strip()):
             break

@@ -21,6 +21,7 @@ from gateway.web.headers import add_security_headers
 from gateway.web.keys import (
     CORE,
     COUNTS,
+    DOORS,
     HASHER,
     HEALTH,
     PAGES,
@@ -57,6 +58,7 @@ def build_app(core: Core) -> web.Application:
     numbers to `app[COUNTS]`, and mounts further routes with `add_routes`.
     """
     app = build_bare_app(core)
+    app[DOORS] = hooks.doors(core)
     app[COUNTS] = []
     app[HASHER] = Hasher()
     app[THROTTLE] = Throttle(core.clock)
@@ -112,9 +114,7 @@ async def record_request(request: web.Request, handler: Handler) -> web.StreamRe
 def _record(request: web.Request, status: int, seconds: float) -> None:
     resource = request.match_info.route.resource
     route = "" if resource is None else resource.canonical
-    metrics = request.app[CORE].metrics
-    metrics.requests.labels(route, request.method, str(status)).inc()
-    metrics.seconds.labels(route).observe(seconds)
+    request.app[CORE].metrics.answered(route, request.method, status, seconds)
     log.debug(
         "request.answered",
         request_id=request.get(REQUEST_ID, ""),

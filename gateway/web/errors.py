@@ -1,8 +1,8 @@
 """Every fault becomes an answer here: a page for people, RFC 9457 for programs."""
 
 import json
+import random
 import re
-import secrets
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
@@ -10,7 +10,12 @@ import structlog
 from aiohttp import web
 from tortoise.exceptions import IntegrityError
 
-from gateway.errors import GatewayError, RequestError, StorageUnavailable
+from gateway.errors import (
+    GatewayError,
+    ReadTooSlow,
+    RequestError,
+    StorageUnavailable,
+)
 from gateway.web.keys import REQUEST_ID
 from gateway.web.pages import render, text, toast_header
 
@@ -29,16 +34,18 @@ _PAGES = {
     422: ("内容有误", "请检查填写的内容后重试。"),
     429: ("操作太频繁", "请稍等片刻再试。"),
     503: ("暂时无法保存", "内容没有保存，请稍后重试。"),
+    504: ("查询时间太长", "请缩小范围（例如日期、单位）后重试。"),
     500: ("系统出错", "我们已记录这次错误。内容未必已保存，请检查后重试。"),
 }
 # What these would tell an outsider is told by their title alone.
-_SILENT = frozenset({401, 403, 404, 500, 503})
+_SILENT = frozenset({401, 403, 404, 500, 503, 504})
 
 
 @web.middleware
 async def answer_faults(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Outermost: numbers the request, turns every exception into an answer."""
-    request[REQUEST_ID] = secrets.token_hex(8)
+    # No secret, and asking the system for one is a good part of a short answer.
+    request[REQUEST_ID] = f"{random.getrandbits(64):016x}"
     try:
         return await handler(request)
     except web.HTTPException as answer:
@@ -66,6 +73,11 @@ async def answer_faults(request: web.Request, handler: Handler) -> web.StreamRes
     except StorageUnavailable as error:
         log.error("storage.unavailable", request_id=request[REQUEST_ID])
         return await _answer(request, error, {"Retry-After": "5"}, status=503)
+    except ReadTooSlow as error:
+        log.warning(
+            "read.too_slow", request_id=request[REQUEST_ID], route=_route(request)
+        )
+        return await _answer(request, error, status=504)
     except Exception as error:
         log.exception(
             "request.failed",

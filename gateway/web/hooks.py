@@ -5,6 +5,7 @@ adapter; the adapter then checks the provider's own signature.
 """
 
 import hmac
+from collections.abc import Mapping
 
 import structlog
 from aiohttp import web
@@ -13,7 +14,7 @@ from gateway.contract import RawRequest, Receives
 from gateway.core import Core
 from gateway.errors import NotFound
 from gateway.web import access
-from gateway.web.keys import CORE, INBOX
+from gateway.web.keys import DOORS, INBOX, Door
 from gateway.web.routes import secret
 
 log = structlog.get_logger()
@@ -29,17 +30,24 @@ def hook_path(core: Core, channel: str, path: str = "") -> str:
     return f"/hooks/{channel}/{hook_token(core, channel)}/{path}"
 
 
+def doors(core: Core) -> Mapping[str, Door]:
+    """Of each channel that is pushed to: derived and checked once, not per push."""
+    return {
+        channel.name: (hook_token(core, channel.name).encode(), channel.adapter)
+        for channel in core.channels
+        if isinstance(channel.adapter, Receives)
+    }
+
+
 async def push(request: web.Request) -> web.Response:
     """Store what was pushed, then say what this provider wants to hear."""
-    core = request.app[CORE]
     name = request.match_info["channel"]
-    expected = hook_token(core, name).encode()
+    expected, adapter = request.app[DOORS].get(name, (b"", None))
     if not hmac.compare_digest(expected, request.match_info["token"].encode()):
         raise NotFound
-    channel = core.channels.get(name)
-    if channel is None or not isinstance(channel.adapter, Receives):
+    if adapter is None:
         raise NotFound
-    received = channel.adapter.receive(await _raw(request))
+    received = adapter.receive(await _raw(request))
     await request.app[INBOX].accept(name, received.events)
     log.info("push.accepted", channel=name, events=len(received.events))
     return web.Response(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aiohttp import web
 
 from gateway.actors import Actor
-from gateway.contract import Event
+from gateway.contract import Event, Receives
 from gateway.core import Core
 from gateway.nodes import LeaseView, NodeView
 from gateway.roles import Role
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Check = Callable[[], Awaitable[bool]]
 """Says whether one part of the gateway is alive."""
 
-Count = Callable[[Actor], Awaitable[Mapping[str, int]]]
+Count = Callable[[Actor], Awaitable[Mapping[str, int | str]]]
 """Numbers for the navigation: inquiries, review, approvals."""
 
 
@@ -37,6 +37,10 @@ class Tells(Protocol):
     async def cluster(self) -> tuple[list[NodeView], list[LeaseView]]: ...
 
 
+Door = tuple[bytes, Receives]
+"""The secret part of a channel's push address, and who reads what comes by it."""
+
+
 class Accepts(Protocol):
     """The inbox, as provider pushes need it."""
 
@@ -45,6 +49,7 @@ class Accepts(Protocol):
 
 CORE = web.AppKey("core", Core)
 INBOX: web.AppKey[Accepts] = web.AppKey("inbox")
+DOORS: web.AppKey[Mapping[str, Door]] = web.AppKey("doors")
 BACKGROUND: web.AppKey[Tells] = web.AppKey("background")
 HEALTH: web.AppKey[dict[str, Check]] = web.AppKey("health")
 COUNTS: web.AppKey[list[Count]] = web.AppKey("counts")
