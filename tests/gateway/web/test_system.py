@@ -81,8 +81,7 @@ async def test_a_second_process_and_its_trouble_are_seen(
     text = await shown(await console.browser("administrator_county"), "/system/state")
     assert "现在由一个进程" not in text
     assert "beta:77" in text
-    assert "发送：sms" in text
-    assert "出错 2 次" in text
+    assert "发送：sms：出错 2 次" in text
     assert "ValueError" in text
     assert "“消息分派”反复出错" in text
 
