@@ -24,6 +24,7 @@ log = structlog.get_logger()
 class _Waiting:
     work: Callable[[], Awaitable[Any]]
     done: asyncio.Future[Any]
+    early: bool
 
     def succeed(self, result: Any) -> None:
         if not self.done.done():
@@ -41,7 +42,7 @@ class Commits:
         self._waiting: list[_Waiting] = []
         self._committer: asyncio.Task[None] | None = None
 
-    async def run(self, work: Callable[[], Awaitable[T]]) -> T:
+    async def run(self, work: Callable[[], Awaitable[T]], *, early: bool = False) -> T:
         """Run `work` in a transaction; return its result once that is committed.
 
         On SQLite works run one after another in one transaction, in a task of their
@@ -52,6 +53,9 @@ class Commits:
         it may be committed all the same. On PostgreSQL each work has its own
         transaction, side by side.
 
+        An `early` work comes before the others of its transaction: what became of a
+        message before the receipts that ask for it.
+
         Raises StorageUnavailable where the database can't commit now: nothing of the
         work is stored. Never call it inside a transaction. A work awaits the database
         and nothing else, and tells no page or worker: it runs in a thread of its own.
@@ -60,7 +64,7 @@ class Commits:
             async with db.transaction():
                 return await work()
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(work, done))
+        self._waiting.append(_Waiting(work, done, early))
         if self._committer is None or self._committer.done():
             self._start()
         return await done
@@ -76,7 +80,11 @@ class Commits:
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting[:LARGEST], self._waiting[LARGEST:]
+                batch.sort(key=lambda one: not one.early)
                 await _commit([one for one in batch if not one.done.done()])
+                # Who was served now may come along with the next.
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
         except asyncio.CancelledError:
             for one in (*batch, *self._waiting):
                 one.done.cancel()

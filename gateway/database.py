@@ -229,18 +229,34 @@ def table(
 ) -> tuple[str, list[Any]]:
     """Rows of ours as a table in a statement, and its values: one statement a batch.
 
-    `columns` maps a name to BIGINT or TEXT; put the text after FROM, with an alias.
-    SQLite takes 32,766 values in a statement, so at most that many cells.
+    `columns` maps a name to its type on PostgreSQL; the first is never null. Put the
+    text after FROM, with an alias. SQLite takes 32,766 cells in a statement.
     """
     if is_postgres():
         casts = ", ".join(f"CAST(? AS {kind}[])" for kind in columns.values())
         names = ", ".join(columns)
         text = f"(SELECT * FROM unnest({casts}) AS given({names}))"
         return text, [list(column) for column in zip(*values, strict=True)]
+    cells = [cell for row in values for cell in row]
+    rows = _padded(len(values), len(columns))
+    cells += [None] * (rows * len(columns) - len(cells))
+    return _values(tuple(columns), rows), cells
+
+
+def _padded(rows: int, columns: int) -> int:
+    """A power of two, as long as SQLite takes it: then a few texts of statements serve
+    all batches, and none is parsed twice."""
+    return max(rows, min(1 << max(0, rows - 1).bit_length(), 32_766 // columns))
+
+
+@lru_cache(maxsize=1000)
+def _values(columns: tuple[str, ...], rows: int) -> str:
     named = ", ".join(f"column{n} AS {c}" for n, c in enumerate(columns, start=1))
     row = f"({marks(len(columns))})"
-    text = f"(SELECT {named} FROM (VALUES {', '.join([row] * len(values))}))"
-    return text, [cell for row in values for cell in row]
+    return (
+        f"(SELECT {named} FROM (VALUES {', '.join([row] * rows)}) "
+        "WHERE column1 IS NOT NULL)"
+    )
 
 
 def marks(count: int) -> str:

@@ -126,13 +126,13 @@ async def due(core: Core, channel: str, limit: int) -> list[Row]:
         "AND e.state IN ('queued', 'sending') AND e.broadcast_id IS NULL "
         "AND q.broadcast_id IS NULL AND e.channel = q.channel "
         "AND e.priority <= q.priority AND e.id < q.id) "
-        f"ORDER BY q.due_at, q.id LIMIT {int(limit)}) p{{}}"
+        "ORDER BY q.due_at, q.id LIMIT ?) p{}"
     )
     parts = " UNION ALL ".join(one.format(number) for number in PRIORITIES)
     chosen = f"SELECT id FROM ({parts}) every ORDER BY priority, due_at, id LIMIT ?"
     values: list[Any] = []
     for priority in PRIORITIES:
-        values += [channel, priority, now]
+        values += [channel, priority, now, limit]
     ids = [row["id"] for row in await db.rows(chosen, *values, limit)]
     if not ids:
         return []
@@ -267,12 +267,13 @@ async def window(core: Core, chunk: Row, room: int) -> Window:
     found = await db.rows(
         f"SELECT {columns} FROM outbox o {_ADDRESS}"
         "WHERE o.id > ? AND o.id <= ? AND +o.broadcast_id = ? AND o.channel = ? "
-        f"AND o.state = 'planned' ORDER BY o.id LIMIT {int(room)}{lock}",
+        f"AND o.state = 'planned' ORDER BY o.id LIMIT ?{lock}",
         *facts,
         chunk["journalled_to"],
         chunk["last_id"],
         chunk["broadcast_id"],
         chunk["channel"],
+        room,
     )
     return Window(chunk_id=chunk["id"], rows=_opened(found), is_last=len(found) < room)
 
@@ -334,7 +335,8 @@ def _move(one: Settlement) -> Move:
         one.state,
         one.code[:64],
         one.detail,
-        one.provider_ids[0] if one.provider_ids else "",
+        # A long message is found by its parts.
+        one.provider_ids[0] if len(one.provider_ids) == 1 else "",
         one.number,
         0 if one.due_at is None else to_micros(one.due_at),
         int(one.throttled),

@@ -119,6 +119,11 @@ async def store(
 
 async def apply_early(core: Core, channel: str, sent: Sequence[Sent]) -> list[int]:
     """Match receipts that came before the answer to their message."""
+    waiting = await db.rows(
+        "SELECT id FROM receipts WHERE channel = ? AND effect = '' LIMIT 1", channel
+    )
+    if not waiting:
+        return []
     theirs = [(id,) for message in sent for id in message.provider_ids]
     early: list[Row] = []
     if theirs:
@@ -250,7 +255,8 @@ async def _known(core: Core, channel: str, told: Sequence[Told]) -> _Known:
         for row in await _of_provider(channel, theirs, oldest):
             by_provider[row["provider_id"]] = row["id"]  # the newest comes last
             rows[row["id"]] = row
-        for part in await _parts_of(channel, theirs, oldest):
+        others = [id for id in theirs if id not in by_provider]
+        for part in await _parts_of(channel, others, oldest):
             of_message.setdefault(part["outbound_id"], []).append(part)
     ours = {int(one.reference) for one in told if _OWN_ID.fullmatch(one.reference)}
     missing = (ours | of_message.keys()) - rows.keys()
@@ -281,6 +287,8 @@ async def _of_provider(channel: str, ids: Sequence[str], oldest: int) -> list[Ro
 
 async def _parts_of(channel: str, ids: Sequence[str], oldest: int) -> list[Row]:
     """All parts of every long message one of whose parts has one of these ids."""
+    if not ids:
+        return []
     given, values = db.table({"provider_id": "TEXT"}, [(id,) for id in ids])
     return await db.rows(
         "SELECT * FROM parts WHERE outbound_id IN (SELECT p.outbound_id "

@@ -116,7 +116,9 @@ class Sender:
 
     async def _step(self, room: int) -> int:
         answered = list(self._answered)
-        done = await self._core.commits.run(lambda: self._round(answered, room))
+        done = await self._core.commits.run(
+            lambda: self._round(answered, room), early=True
+        )
         del self._answered[: len(answered)]
         self._start(done)
         for name in done.rerouted:
