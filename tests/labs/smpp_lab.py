@@ -22,7 +22,7 @@ from gateway.contract import (
 from tests.contract.labs import Case, Lab, LabEntry, Taken
 from tests.labs.carrier import Events, context, listening, until
 
-PASSWORD = "lab-pass-word"
+PASSWORD = "lab-pass"
 SYSTEM_ID = "lianxin"
 BEHAVIOURS = {
     Case.REFUSED: Behaviour(refuse_share=1.0),

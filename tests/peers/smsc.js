@@ -28,7 +28,7 @@ function reply(pdu, text) {
 
 const server = smpp.createServer({}, (session) => {
   const open = (pdu) => {
-    const good = pdu.password === "lab-pass-word";
+    const good = pdu.password === "lab-pass";
     session.send(pdu.response({ command_status: good ? 0 : smpp.ESME_RINVPASWD }));
   };
   session.on("bind_transceiver", open);

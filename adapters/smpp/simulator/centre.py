@@ -477,8 +477,7 @@ class Session(asyncio.Protocol):
         elif command == pdu.UNBIND:
             self.out.append(pdu.frame(pdu.UNBIND_RESP, sequence))
             self.push()
-            if self._transport:
-                self._transport.close()
+            self._close()
         elif command == pdu.SUBMIT_SM:
             self.out.append(_answer(frame, 0x04))  # not bound
         elif not command & pdu.RESPONSE:
@@ -498,7 +497,10 @@ class Session(asyncio.Protocol):
         self._bound = code == status.OK
         answer = pdu.frame(command | pdu.RESPONSE, sequence, b"simulator\0", code)
         self.out.append(answer)
-        if self._bound:
+        if not self._bound:
+            self.push()
+            self._close()
+        else:
             # What was not acknowledged before comes after the bind's answer.
             self._centre.deliver(self.system_id, ())
 
@@ -514,6 +516,10 @@ class Session(asyncio.Protocol):
         out, self.out = self.out, []
         if self._transport and not self._transport.is_closing():
             self._transport.write(b"".join(out))
+
+    def _close(self) -> None:
+        if self._transport:
+            self._transport.close()
 
     def break_off(self) -> None:
         """End without another word."""

@@ -215,7 +215,7 @@ def test_the_session_s_own_pdus() -> None:
     login = smpp34.decode(dialect.login(1))
     assert isinstance(login, smpp34.RawPdu)
     assert login.command_id == 9
-    assert login.body == b"lianxin\0lab-pass-word\0SMPP\0\x34\0\1\0"
+    assert login.body == b"lianxin\0lab-pass\0SMPP\0\x34\0\1\0"
     assert dialect.heartbeat(7).hex() == "00000010000000150000000000000007"
     assert dialect.logout(8).hex() == "00000010000000060000000000000008"
 
