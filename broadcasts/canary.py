@@ -79,7 +79,7 @@ async def ahead(broadcast_id: int) -> Mapping[str, Ahead]:
         "SUM(CASE WHEN o.state = 'accepted' THEN 1 ELSE 0 END) AS unconfirmed, "
         "MAX(o.changed_at) AS changed_at FROM chunks c CROSS JOIN outbox o "
         "WHERE c.broadcast_id = ? AND c.canary AND o.id BETWEEN c.first_id "
-        "AND c.last_id AND o.broadcast_id = c.broadcast_id GROUP BY o.channel",
+        "AND c.last_id AND +o.broadcast_id = c.broadcast_id GROUP BY o.channel",
         broadcast_id,
     )
     return {

@@ -12,13 +12,16 @@ from datetime import datetime
 from typing import Any
 
 from broadcasts.plan import OWN, Sql, fields
-from broadcasts.stage import Run, Stage, joined, runs
+from broadcasts.stage import Run, Stage, joined
 from broadcasts.tables import Broadcast
 from gateway import database as db
 from gateway.core import Core
 from gateway.database import is_postgres, to_micros
 from gateway.outbox import moves
 
+# By the ids: with the index of the broadcast (a plain `=`) each chunk would cost as
+# much as all of them.
+RANGE = "{0}.id BETWEEN ? AND ? AND +{0}.broadcast_id = ?"
 CHUNK = 500  # recipients that a sender takes at once
 _SMALLEST, _LARGEST = 2_000, 50_000  # recipients of one slice
 _LONG, _SHORT = 0.12, 0.05  # seconds: a slice that took so long is made smaller, larger
@@ -55,7 +58,7 @@ async def write(core: Core, stage: Stage, run: Freeze) -> None:
     """Write everybody of the stage. Raises Superseded."""
     size = 10_000
     async with joined(stage):
-        for channel in await runs(stage):
+        for channel in stage.runs:
             for first, last, canary in _slices(channel, run.canary):
                 at = first
                 while at <= last:
@@ -102,11 +105,11 @@ async def _slice(
 ) -> None:
     people = rows[1] - rows[0] + 1
     await claim(run.broadcast_id, run.token, "planned = planned + ?", people)
-    first, last = await _insert(core, stage, run, rows)
     bad = await db.rows(
         f"SELECT COUNT(*) AS n FROM {stage.bad} WHERE n BETWEEN ? AND ?", *rows
     )
     refused = int(bad[0]["n"])
+    first, last = await _insert(core, stage, run, rows, some_bad=refused > 0)
     await _chunks(run, first, last, canary)
     if run.question is not None:
         await _ask(run, run.question, first, last)
@@ -124,7 +127,7 @@ _COLUMNS = (
 
 
 async def _insert(
-    core: Core, stage: Stage, run: Freeze, rows: tuple[int, int]
+    core: Core, stage: Stage, run: Freeze, rows: tuple[int, int], *, some_bad: bool
 ) -> tuple[int, int]:
     """The ids of the first and the last row."""
     now = to_micros(run.now)
@@ -135,14 +138,14 @@ async def _insert(
         (stage.plan.kind.value, run.priority, run.broadcast_id, run.content_id),
     )
     rest = Sql(
-        ", '{}', CASE WHEN b.n IS NULL THEN 'planned' ELSE 'suppressed' END, "
-        "CASE WHEN b.n IS NULL THEN '' ELSE 'bad_text' END, "
-        "CASE WHEN b.n IS NULL THEN '' ELSE TRIM(b.code || ' ' || b.detail) END, "
+        f", '{{}}', {_STATE if some_bad else _PLANNED}, "
         "CAST(? AS BIGINT), CAST(? AS BIGINT), 0, 0, '', CAST(? AS BIGINT), "
-        f"CAST(? AS BIGINT) FROM {stage.people} s LEFT JOIN {stage.bad} b "
-        "ON b.n = s.n WHERE s.n BETWEEN ? AND ? ORDER BY s.n",
-        (now, to_micros(run.expires_at), now, now, *rows),
+        f"CAST(? AS BIGINT) FROM {stage.people} s",
+        (now, to_micros(run.expires_at), now, now),
     )
+    if some_bad:
+        rest += f" LEFT JOIN {stage.bad} b ON b.n = s.n"
+    rest += Sql(" WHERE s.n BETWEEN ? AND ? ORDER BY s.n", rows)
     sql = head + _variables(core, stage) + rest
     if is_postgres():
         found = await db.rows(
@@ -155,6 +158,14 @@ async def _insert(
     found = await db.rows("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'")
     last = int(found[0]["seq"])
     return last - (rows[1] - rows[0]), last
+
+
+_PLANNED = "'planned', '', ''"
+_STATE = (
+    "CASE WHEN b.n IS NULL THEN 'planned' ELSE 'suppressed' END, "
+    "CASE WHEN b.n IS NULL THEN '' ELSE 'bad_text' END, "
+    "CASE WHEN b.n IS NULL THEN '' ELSE TRIM(b.code || ' ' || b.detail) END"
+)
 
 
 def _variables(core: Core, stage: Stage) -> Sql:
@@ -182,8 +193,7 @@ async def _chunks(run: Freeze, first: int, last: int, canary: bool) -> None:
         "SELECT CAST(? AS BIGINT), MIN(channel), CAST(? AS INTEGER), MIN(id), MAX(id), "
         "COUNT(CASE WHEN state = 'planned' THEN 1 END), "
         f"{_truth(canary)}, 'held', CAST(? AS BIGINT), MIN(id) - 1, 0 FROM outbox "
-        "WHERE id BETWEEN ? AND ? AND broadcast_id = ? "
-        f"GROUP BY (id - ?) / {CHUNK} ORDER BY 4",
+        f"WHERE {RANGE.format('outbox')} GROUP BY (id - ?) / {CHUNK} ORDER BY 4",
         run.broadcast_id,
         run.priority,
         now,
@@ -204,8 +214,7 @@ async def _ask(run: Freeze, question: Question, first: int, last: int) -> None:
         "member_id, data, opened_at, expires_at, answer) "
         "SELECT o.kind, o.value, 'rsvp', CAST(? AS TEXT), '[]', o.broadcast_id, "
         "o.member_id, CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS BIGINT), '' "
-        "FROM outbox o WHERE o.id BETWEEN ? AND ? AND o.broadcast_id = ? "
-        "AND o.state = 'planned'",
+        f"FROM outbox o WHERE {RANGE.format('o')} AND o.state = 'planned'",
         question.code,
         question.data,
         to_micros(run.now),
@@ -250,7 +259,7 @@ async def _remove(
     for _, first, last in chunks:
         await db.execute(
             "DELETE FROM prompts WHERE id IN (SELECT p.id FROM outbox o "
-            "CROSS JOIN prompts p WHERE o.id BETWEEN ? AND ? AND o.broadcast_id = ? "
+            f"CROSS JOIN prompts p WHERE {RANGE.format('o')} "
             "AND p.kind = o.kind AND p.value = o.value "
             "AND p.broadcast_id = o.broadcast_id)",
             first,
@@ -258,7 +267,7 @@ async def _remove(
             broadcast_id,
         )
         number += await db.execute(
-            "DELETE FROM outbox WHERE id BETWEEN ? AND ? AND broadcast_id = ?",
+            f"DELETE FROM outbox WHERE {RANGE.format('outbox')}",
             first,
             last,
             broadcast_id,

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from broadcasts import audience as audiences
-from broadcasts import check, content, plan, stage
+from broadcasts import check, content, plan
 from broadcasts.audience import Audience, Listed, Subtree, Tagged
 from broadcasts.check import Bad
 from broadcasts.content import Draft
@@ -316,7 +316,7 @@ async def _refuse_unready(
     """How many people, and to how many it can't be said. RequestError says what to
     do."""
     async with staged(await plan_of(core, broadcast)) as found:
-        people = await stage.reached(found)
+        people = found.reached
         await _refuse_number(broadcast, people, confirmed)
         bad = await check.check(core, found)
         if bad and not broadcast.exclude_bad:

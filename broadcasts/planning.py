@@ -55,7 +55,7 @@ async def plan(core: Core, broadcast: Broadcast, planned: Plan, terms: Terms) ->
     id, token = broadcast.id, broadcast.plan_token
     await freeze.take_back(core, id, token)
     async with staged(planned, f"stage_{id}") as found:
-        people = await stage.reached(found)
+        people = found.reached
         if terms.approved_people is not None:
             _refuse_number(people, terms.approved_people)
         core.hub.publish("broadcast", id)

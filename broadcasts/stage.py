@@ -9,7 +9,7 @@ written so, the unique index of the outbox grows at its end only.
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,12 @@ class Stage:
     bad: str
     file: Path | None
     line: Line | None
+    runs: list[Run] = field(default_factory=list)  # in the order of their rows
+
+    @property
+    def reached(self) -> int:
+        """How many people something reaches."""
+        return sum(run.people for run in self.runs)
 
     async def rows(self, sql: str, *values: Any) -> list[Row]:
         if self.line is None:
@@ -182,6 +188,11 @@ async def _fill(stage: Stage, number: str, sort: str) -> None:
     await stage.run(sql.text, *sql.values)
     if stage.line is None:
         await stage.run(f"ANALYZE {stage.people}")
+    found = await stage.rows(
+        f"SELECT channel, MIN(n) AS first, MAX(n) AS last FROM {stage.people} "
+        "WHERE channel IS NOT NULL GROUP BY channel ORDER BY 2"
+    )
+    stage.runs.extend(Run(r["channel"], int(r["first"]), int(r["last"])) for r in found)
 
 
 @asynccontextmanager
@@ -196,19 +207,6 @@ async def joined(stage: Stage) -> AsyncIterator[None]:
         yield
     finally:
         await db.execute(f"DETACH DATABASE {alias}")
-
-
-async def runs(stage: Stage) -> list[Run]:
-    """The channels in the order of their recipients."""
-    found = await stage.rows(
-        f"SELECT channel, MIN(n) AS first, MAX(n) AS last FROM {stage.people} "
-        "WHERE channel IS NOT NULL GROUP BY channel ORDER BY 2"
-    )
-    return [Run(row["channel"], int(row["first"]), int(row["last"])) for row in found]
-
-
-async def reached(stage: Stage) -> int:
-    return sum(run.people for run in await runs(stage))
 
 
 async def groups(stage: Stage) -> list[Group]:

@@ -80,13 +80,13 @@ def _cancel(chunk: Row, at: int) -> Sequence[tuple[str, Sequence[object]]]:
     return (
         (
             "UPDATE outbox SET state = 'cancelled', reason = 'cancelled', "
-            "changed_at = ? WHERE id > ? AND id <= ? AND broadcast_id = ? "
+            "changed_at = ? WHERE id > ? AND id <= ? AND +broadcast_id = ? "
             "AND channel = ? AND state = 'planned'",
             (at, *rows),
         ),
         (
             "UPDATE prompts SET closed_at = ? WHERE id IN (SELECT p.id FROM outbox o "
-            "CROSS JOIN prompts p WHERE o.id > ? AND o.id <= ? AND o.broadcast_id = ? "
+            "CROSS JOIN prompts p WHERE o.id > ? AND o.id <= ? AND +o.broadcast_id = ? "
             "AND o.channel = ? AND o.state = 'cancelled' AND p.kind = o.kind "
             "AND p.value = o.value AND p.closed_at IS NULL "
             "AND p.broadcast_id = o.broadcast_id)",

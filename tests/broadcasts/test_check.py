@@ -107,7 +107,7 @@ async def test_the_statement_and_the_rendering_agree(
     await named(county, ODD)
     checked, rendered = await told_apart(core, await planned(county, texts))
     assert checked == rendered
-    assert 0 < len(rendered) or "default" in str(texts)
+    assert rendered or "default" in str(texts)
 
 
 @pytest.mark.parametrize(

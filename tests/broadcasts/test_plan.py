@@ -82,7 +82,7 @@ async def test_without_the_subtree_only_its_own(core: Core, county: County) -> N
     await mixed(county)
     own = {"type": "organisation", "code": "0801", "with_subtree": False}
     async with staged(await planned(county, own)) as people:
-        assert await stage.reached(people) == 1
+        assert people.reached == 1
 
 
 async def test_a_tag_stops_at_the_border(core: Core, county: County) -> None:

@@ -1,0 +1,112 @@
+"""Sent again to the failed only; to the unknown where a named person says why."""
+
+from datetime import timedelta
+
+import pytest
+
+from broadcasts import recipients, running
+from broadcasts.schedule import tick
+from broadcasts.tables import Broadcast
+from gateway.clock import ManualClock
+from gateway.core import Core
+from gateway.errors import OutcomeUnknown, PermanentFailure, RequestError
+from gateway.status import Bucket
+from gateway.tables import Audit
+from tests.broadcasts.county import County, phone
+from tests.labs.recorder import Recorder, drain
+
+
+async def ended(core: Core, county: County, sms: Recorder) -> int:
+    """Five people: one refused, one unknown, three reached."""
+    await county.crowd(5)
+    sms.answers[phone(1)] = PermanentFailure("refused")
+    sms.answers[phone(2)] = OutcomeUnknown("timeout")
+    broadcast = await county.approved()
+    await running.start(core, county.clerk, broadcast.id)
+    await drain(core)
+    await tick(core)
+    assert (await Broadcast.get(id=broadcast.id)).state == "finished"
+    sms.answers.clear()
+    sms.sent.clear()
+    return broadcast.id
+
+
+async def counts(id: int) -> dict[Bucket, int]:
+    broadcast = await Broadcast.get(id=id)
+    found = {bucket: n for bucket, n in (await recipients.counts(id)).items() if n}
+    assert sum(found.values()) == broadcast.planned
+    return found
+
+
+async def test_only_the_failed_get_it_again(
+    core: Core, county: County, clock: ManualClock, sms: Recorder
+) -> None:
+    id = await ended(core, county, sms)
+    clock.advance(timedelta(minutes=1))
+    broadcast, people = await running.resend(core, county.clerk, id)
+    assert (broadcast.state, people) == ("running", 1)
+    await drain(core)
+    assert sms.to == [phone(1)]
+    assert await counts(id) == {Bucket.ACCEPTED: 4, Bucket.UNKNOWN: 1}
+    await tick(core)
+    assert (await Broadcast.get(id=id)).state == "finished"
+    [line] = await Audit.filter(action="broadcast.again")
+    assert (line.detail["people"], line.detail["unknown"]) == (1, False)
+    with pytest.raises(RequestError) as refused:
+        await running.resend(core, county.clerk, id)
+    assert refused.value.code == "nobody"
+
+
+async def test_the_unknown_only_with_a_reason(
+    core: Core, county: County, clock: ManualClock, sms: Recorder
+) -> None:
+    id = await ended(core, county, sms)
+    clock.advance(timedelta(minutes=1))
+    with pytest.raises(RequestError) as refused:
+        await running.resend(core, county.clerk, id, unknown=True, reason="  ")
+    assert refused.value.fields.keys() == {"reason"}
+    _, people = await running.resend(
+        core, county.clerk, id, unknown=True, reason="运营商确认没有下发"
+    )
+    assert people == 2
+    await drain(core)
+    assert sorted(sms.to) == [phone(1), phone(2)]
+    assert await counts(id) == {Bucket.ACCEPTED: 5}
+    [line] = await Audit.filter(action="broadcast.again")
+    assert (line.actor, line.detail["reason"]) == ("楚经办", "运营商确认没有下发")
+
+
+async def test_who_waits_for_a_paused_run_still_waits(
+    core: Core, county: County, clock: ManualClock, sms: Recorder
+) -> None:
+    id = await ended(core, county, sms)
+    await Broadcast.filter(id=id).update(state="running")
+    await running.pause(core, county.clerk, id)
+    clock.advance(timedelta(minutes=1))
+    await running.resend(core, county.clerk, id)
+    await drain(core)
+    assert sms.to == []
+    await running.resume(core, county.clerk, id)
+    await drain(core)
+    assert sms.to == [phone(1)]
+
+
+async def test_it_is_late_for_an_activity_that_has_begun(
+    core: Core, county: County, clock: ManualClock, sms: Recorder
+) -> None:
+    id = await ended(core, county, sms)
+    clock.advance(timedelta(days=3))
+    with pytest.raises(RequestError) as refused:
+        await running.resend(core, county.clerk, id)
+    assert refused.value.code == "too_late"
+
+
+async def test_a_cancelled_one_is_not_sent_again(
+    core: Core, county: County, sms: Recorder
+) -> None:
+    await county.crowd(1)
+    broadcast = await county.approved()
+    await running.cancel(core, county.clerk, broadcast.id)
+    with pytest.raises(RequestError) as refused:
+        await running.resend(core, county.clerk, broadcast.id)
+    assert refused.value.code == "wrong_state"
