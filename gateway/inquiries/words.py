@@ -87,6 +87,7 @@ REOPENED: Mapping[str, str] = {
 NOTES: Mapping[str, str] = {
     "unreadable": "部分内容无法识别",
     "truncated": "内容太长，已截短",
+    "incomplete": "长短信缺少一部分",
     "encrypted": "加密邮件，无法查看",
     "no_sender": "没有可靠的发件地址",
     "attachments_cut": "附件太多，只保存了一部分",
