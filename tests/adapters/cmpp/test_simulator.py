@@ -171,6 +171,16 @@ async def test_a_submit_is_written_down_before_it_is_answered(
         )
 
 
+async def test_what_can_not_be_written_down_is_not_answered() -> None:
+    """The ledger is on a full disk: first the line, then the answer."""
+    async with dialled(gateway(ledger=Path("/dev/full"))) as [provider]:
+        await provider.login(V2)
+        provider.say(
+            tables.submit(V2, 7, number="13800138000", msg_fmt=8, content=b"\0x")
+        )
+        assert await provider.hear() == b""
+
+
 @BOTH
 async def test_a_reply_is_written_down_when_it_is_taken(
     version: int, tmp_path: Path
