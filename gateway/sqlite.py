@@ -250,8 +250,11 @@ class Sqlite(SqliteClient):
         async with self._opening:
             if self._writer is not None:
                 return
-            writer = Line(self.filename, _WRITER, 0)
+            # Who reads the log right after a crash, a recount say, mends it first and
+            # holds it meanwhile: opening waits for that, later statements don't.
+            writer = Line(self.filename, _WRITER, self._busy_seconds)
             await writer.open()
+            writer.post(lambda base: base.execute("PRAGMA busy_timeout=0").close())
             for _ in range(READERS):
                 reader = Line(self.filename, _READER, self._busy_seconds)
                 await reader.open()
