@@ -16,6 +16,7 @@ import asyncpg  # type: ignore[import-untyped]
 
 from gateway.database import Row
 
+APPLICATION = "lianxin snapshot"  # as PostgreSQL lists these connections
 Read = Callable[..., Awaitable[list[Row]]]
 """`await read(sql, *values)`: the rows of one statement with `?` as placeholders."""
 
@@ -58,7 +59,8 @@ def _open(path: str) -> sqlite3.Connection:
 
 @asynccontextmanager
 async def _postgres(url: str) -> AsyncIterator[Read]:
-    base = await asyncpg.connect(url)
+    told = {"application_name": APPLICATION}
+    base = await asyncpg.connect(url, server_settings=told)
 
     async def read(sql: str, *values: Any) -> list[Row]:
         numbers = count(1)

@@ -1,13 +1,14 @@
 """The database's side of a drill, read while nobody works on it, or beside who does."""
 
-import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from gateway.drill.checker import Message
-from gateway.snapshot import Read, snapshot
+from gateway.drill.processes import until
+from gateway.snapshot import APPLICATION, snapshot
 from gateway.status import OutboundState
 from gateway.verify import verify
 
@@ -42,8 +43,8 @@ class Books:
 
 async def open_intents(url: str) -> Mapping[str, frozenset[int]]:
     """Message ids by channel, right after a kill."""
-    async with snapshot(url) as read:
-        await _quiet(read, url)
+    if not url.startswith("sqlite://"):
+        await until(partial(_let_go, url), SETTLED_WITHIN)
     async with snapshot(url) as read:
         found = await read(_OPEN)
     by_channel: dict[str, set[int]] = {}
@@ -52,19 +53,15 @@ async def open_intents(url: str) -> Mapping[str, frozenset[int]]:
     return {channel: frozenset(ids) for channel, ids in by_channel.items()}
 
 
-async def _quiet(read: Read, url: str) -> None:
+async def _let_go(url: str) -> bool:
     """PostgreSQL notices a killed client when it next looks at its socket."""
-    if url.startswith("sqlite://"):
-        return
-    async with asyncio.timeout(SETTLED_WITHIN):
-        while True:
-            found = await read(
-                "SELECT COUNT(*) AS n FROM pg_stat_activity WHERE "
-                "datname = current_database() AND pid <> pg_backend_pid()"
-            )
-            if not found[0]["n"]:
-                return
-            await asyncio.sleep(0.02)
+    async with snapshot(url) as read:
+        found = await read(
+            "SELECT COUNT(*) AS n FROM pg_stat_activity WHERE "
+            "datname = current_database() AND application_name <> ?",
+            APPLICATION,
+        )
+    return not found[0]["n"]
 
 
 async def waiting(url: str) -> Mapping[str, int]:
@@ -86,10 +83,14 @@ async def waiting(url: str) -> Mapping[str, int]:
     }
 
 
-async def is_paused(url: str, broadcast_id: int) -> bool:
+async def is_frozen(url: str, broadcast_id: int) -> bool:
+    """Whether everybody meant has a row, so that messages leave."""
     async with snapshot(url) as read:
-        found = await read("SELECT state FROM broadcasts WHERE id = ?", broadcast_id)
-    return bool(found) and found[0]["state"] == "paused"
+        found = await read(
+            "SELECT planned FROM broadcasts WHERE id = ? AND state <> 'approved'",
+            broadcast_id,
+        )
+    return bool(found) and found[0]["planned"] > 0
 
 
 async def books(url: str, now: datetime) -> Books:

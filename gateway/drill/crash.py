@@ -8,6 +8,7 @@ import asyncio
 import json
 import random
 import secrets
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -63,6 +64,7 @@ class _Run:
     tell: Tell
     kills: list[Kill] = field(default_factory=list)
     barred: list[Barred] = field(default_factory=list)
+    own_ends: int = 0  # the gateway ended without being told to
     life: float = 1.0  # seconds from a start until it answers
 
 
@@ -94,10 +96,7 @@ async def _crash(run: _Run) -> Verdict:
     await _first_start(run)
     id = await _approved(run)
     started = asyncio.create_task(_started(run, id))
-    helpers = [
-        asyncio.create_task(_opt_outs(run)),
-        asyncio.create_task(_going_on(run, id)),
-    ]
+    refusing = asyncio.create_task(_opt_outs(run))
     begun = time.monotonic()
     try:
         for number in range(1, run.drill.kills + 1):
@@ -116,9 +115,9 @@ async def _crash(run: _Run) -> Verdict:
                 await peer.calm()
         await _finished(run)
     finally:
-        for one in (started, *helpers):
+        for one in (started, refusing):
             one.cancel()
-        await asyncio.gather(started, *helpers, return_exceptions=True)
+        await asyncio.gather(started, refusing, return_exceptions=True)
     status = await run.site.stop()
     return await _verdict(run, status)
 
@@ -158,6 +157,7 @@ async def _started(run: _Run, id: int) -> None:
     call, token = run.api.call, run.site.writer
     path = f"/broadcasts/{id}/start"
     await asyncio.gather(*(call("POST", path, token, {}) for _ in range(3)))
+    await until(partial(reading.is_frozen, run.site.url, id), START_SECONDS)
 
 
 async def _kill(run: _Run) -> None:
@@ -165,7 +165,8 @@ async def _kill(run: _Run) -> None:
     chance = run.chance
     await asyncio.sleep(chance.uniform(0, run.life + chance.uniform(*SPAN_SECONDS)))
     at = time.time()
-    await run.site.kill(group=chance.random() >= ALONE)
+    if await run.site.kill(group=chance.random() >= ALONE) != -signal.SIGKILL:
+        run.own_ends += 1
     open_now = await reading.open_intents(run.site.url)
     run.kills.append(Kill(at=at, open=open_now))
 
@@ -206,20 +207,14 @@ async def _opt_outs(run: _Run) -> None:
         await asyncio.sleep(1 / OPT_OUTS_A_SECOND)
 
 
-async def _going_on(run: _Run, id: int) -> None:
-    """A run whose first share was cut off by kills pauses itself, as it should; here
-    somebody looks, and says that it shall go on."""
-    while True:
-        await asyncio.sleep(0.3)
-        if await reading.is_paused(run.site.url, id):
-            await run.api.call("POST", f"/broadcasts/{id}/resume", run.site.writer, {})
-
-
 async def _finished(run: _Run) -> None:
     """Until nothing waits any more, and nothing has changed for a while."""
     before, since = None, time.monotonic()
     async with asyncio.timeout(FINISH_SECONDS):
         while True:
+            if not run.site.is_alive():
+                run.own_ends += 1
+                await run.site.revive()
             found = dict(await reading.waiting(run.site.url))
             if found != before:
                 before, since = found, time.monotonic()
@@ -240,6 +235,8 @@ def _receipts_due(run: _Run, found: dict[str, int]) -> bool:
 async def _verdict(run: _Run, status: int) -> Verdict:
     found = await reading.books(run.site.url, SystemClock().now())
     left = [] if status == 0 else [f"the last stop ended with {status}"]
+    if run.own_ends:
+        left.append(f"the gateway ended by itself {run.own_ends} times: see its log")
     return judge(
         Evidence(
             facts=[fact for peer in run.peers for fact in peer.facts()],

@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ demo = false
 [policy]
 allowed_from = "00:00"
 allowed_until = "00:00"
+canary = 0
+broadcasts_per_day = 0
 [daily]
 enabled = false
 [log]
@@ -109,9 +112,25 @@ class Site:
         if group:
             end(self._pid)
         else:
-            os.kill(self._pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
         status = await self._ended()
         end(self._pid)  # whoever was left of the group
+        return status
+
+    def is_alive(self) -> bool:
+        if self.cold:
+            return self._nursery is not None and self._nursery.returncode is None
+        try:
+            os.kill(self._pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    async def revive(self) -> int:
+        """Start anew what has ended by itself, as a service manager would."""
+        status = await self._ended()
+        await self.start()
         return status
 
     async def stop(self) -> int:
