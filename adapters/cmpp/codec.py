@@ -77,7 +77,7 @@ class CmppCodec:
     def __init__(self, settings: Settings, signature: str, clock: Clock) -> None:
         self._settings = settings
         self._version = settings.spoken
-        self._signature = signature
+        self._signature = signature if settings.put_signature else ""
         self._clock = clock
         self._codes, self._segments = settings.own_codes, settings.segments
         self._wide_references = settings.wide_references

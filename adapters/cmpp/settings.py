@@ -33,6 +33,8 @@ class Settings(BaseModel):
     )  # where fee_user_type is 3
     msg_level: int = Field(0, ge=0, le=9)
     number_prefix: Literal["", "86", "+86"] = ""
+    # Whether we put the channel's `signature` before every text, or the carrier does.
+    put_signature: bool = True
     charset: Charset = "ucs2"
     wide_references: bool = False  # 16 bits: 66 instead of 67 characters a part
     max_length: int = Field(500, ge=70, le=10_000)  # UTF-16 units, signature included

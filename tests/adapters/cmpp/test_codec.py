@@ -184,6 +184,12 @@ def test_the_signature_goes_in_front(version: int) -> None:
     assert frame == tables.submit(version, 1, number=NUMBER, msg_fmt=8, content=content)
 
 
+def test_a_carrier_may_put_the_signature_itself() -> None:
+    [frame] = frames(codec(signature="【连心】", put_signature=False), "您好")
+    content = "您好".encode("utf-16-be")
+    assert frame == tables.submit(V2, 1, number=NUMBER, msg_fmt=8, content=content)
+
+
 @pytest.mark.parametrize(
     ("characters", "parts"), [(66, 1), (67, 2), (130, 2), (131, 3)]
 )
