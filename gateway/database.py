@@ -136,8 +136,14 @@ async def opened(url: str, **sqlite: float) -> AsyncIterator[None]:
 
 
 async def migrate() -> None:
+    """All or nothing: Tortoise notes a migration after it committed it, and a process
+    that dies in between could never start again."""
     executor = MigrationExecutor(connections.get("default"), MODULES)
-    await executor.migrate()
+    # Where the list is missing Tortoise finds out by an error, and in PostgreSQL that
+    # would end the transaction.
+    await executor.recorder.ensure_schema(executor._schema_editor(atomic=False))
+    async with transaction():
+        await MigrationExecutor(connections.get("default"), MODULES).migrate()
 
 
 @contextmanager

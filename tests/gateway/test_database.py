@@ -24,6 +24,35 @@ async def test_no_change_of_a_model_lacks_its_migration(database: None) -> None:
     assert await detector.changes() == []
 
 
+async def test_what_is_unique_in_a_model_is_unique_in_the_table(
+    sqlite_url: str,
+) -> None:
+    """A changed column makes SQLite's table anew, and that forgets what was unique."""
+    async with db.opened(sqlite_url):
+        for models in Tortoise.apps.values():
+            for model in models.values():
+                meta = model._meta
+                wanted = {frozenset(one) for one in meta.unique_together}
+                wanted |= {
+                    frozenset([name])
+                    for name, field in meta.fields_map.items()
+                    if field.unique and not field.pk
+                }
+                found = await _unique(meta.db_table)
+                assert wanted <= found, meta.db_table
+
+
+async def _unique(table: str) -> set[frozenset[str]]:
+    return {
+        frozenset(
+            column["name"]
+            for column in await db.rows(f"PRAGMA index_info({index['name']})")
+        )
+        for index in await db.rows(f"PRAGMA index_list({table})")
+        if index["unique"]
+    }
+
+
 async def test_a_failed_transaction_leaves_nothing(database: None) -> None:
     async def half_done() -> None:
         async with db.transaction():

@@ -1,0 +1,151 @@
+"""Disks that fill up, fail, or lose their power, under a process that stores.
+
+Mounting and tracing need root and strace: where they are missing the tests say so.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from gateway import database as db
+from gateway.fatal import EXIT_STORAGE
+from gateway.inbox import Inbox
+from tests.labs.process import until
+from tests.labs.storing import core_in, message, url_in
+
+pytestmark = pytest.mark.slow
+PROJECT = Path(__file__).parents[2]
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root may mount the disks that fail here"
+)
+needs_strace = pytest.mark.skipif(
+    shutil.which("strace") is None, reason="strace makes the disk fail: install it"
+)
+
+
+def run(*command: str | Path) -> None:
+    subprocess.run([*map(str, command)], check=True, capture_output=True)
+
+
+@contextmanager
+def mounted(*what: str | Path, at: Path) -> Iterator[Path]:
+    at.mkdir()
+    run("mount", *what, at)
+    try:
+        yield at
+    finally:
+        run("umount", at)
+
+
+@contextmanager
+def storing(
+    folder: Path, ledger: Path, reserve_kib: int = 0, before: tuple[str, ...] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
+    module = (sys.executable, "-m", "tests.labs.storing")
+    process = subprocess.Popen(
+        [*before, *module, str(folder), str(ledger), str(reserve_kib)],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def acknowledged(ledger: Path) -> set[str]:
+    text = ledger.read_text("ascii") if ledger.exists() else ""
+    return {line for line in text.split("\n")[:-1] if line}
+
+
+def until_acknowledged(ledger: Path, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while len(acknowledged(ledger)) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+async def found(folder: Path) -> set[str]:
+    """What the next process has, the spool drained."""
+    async with db.opened(url_in(folder)):
+        (checked,) = await db.rows("PRAGMA integrity_check")
+        assert list(checked.values()) == ["ok"]
+        inbox = Inbox(core_in(folder))
+        running = asyncio.create_task(inbox.run())
+        await inbox.accept("sms", [message("last")])  # behind what waits in the spool
+        await until(lambda: drained(inbox), 30)
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        return {row["key"] for row in await db.rows("SELECT key FROM inbound")}
+
+
+async def drained(inbox: Inbox) -> bool:
+    return inbox.spooled == 0
+
+
+@needs_root
+@pytest.mark.parametrize("mib", [4, 8, 16])
+async def test_a_full_disk_loses_nothing_and_lets_us_out(
+    tmp_path: Path, mib: int
+) -> None:
+    """D-2: the reserve goes first; then nothing is acknowledged; then room helps."""
+    ledger = tmp_path / "ledger"
+    with mounted("-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", at=tmp_path / "d") as d:
+        with storing(d, ledger, reserve_kib=1024) as process:
+            process.wait(120)
+        assert not (d / "reserve").exists()
+        told = acknowledged(ledger)
+        assert len(told) > 100
+        run("mount", "-o", f"remount,size={mib * 2}m", d)
+        assert told <= await found(d)
+
+
+@needs_strace
+@pytest.mark.parametrize("call", ["fsync,fdatasync", "pwrite64"])
+@pytest.mark.parametrize("when", [40, 111, 300])
+async def test_a_failing_disk_ends_the_process(
+    tmp_path: Path, call: str, when: int
+) -> None:
+    """D-3: at once, with its own exit status; what was acknowledged is there."""
+    folder, ledger = tmp_path / "data", tmp_path / "ledger"
+    folder.mkdir()
+    trace = ("strace", "-f", "-q", "-o", "/dev/null", "-e", f"trace={call}")
+    inject = ("-e", f"inject={call}:error=EIO:when={when}+")
+    with storing(folder, ledger, before=(*trace, *inject)) as process:
+        assert process.wait(120) == EXIT_STORAGE
+        assert process.stdout is not None
+        assert b"storage.failed" in process.stdout.read()
+    assert acknowledged(ledger) <= await found(folder)
+
+
+@needs_root
+async def test_a_power_cut_loses_nothing_acknowledged(tmp_path: Path) -> None:
+    """D-1: pictures of the disk as it is while the writer stands still."""
+    image, ledger = tmp_path / "image", tmp_path / "ledger"
+    run("truncate", "-s", "64M", image)
+    run("mkfs.ext4", "-q", image)
+    disk = mounted("-o", "loop", image, at=tmp_path / "d")
+    with disk as d, storing(d, ledger) as process:
+        for number in range(1, 4):
+            until_acknowledged(ledger, number * 200)
+            os.killpg(process.pid, signal.SIGSTOP)
+            copy = tmp_path / f"copy{number}"
+            shutil.copy(image, copy)
+            told = acknowledged(ledger)
+            os.killpg(process.pid, signal.SIGCONT)
+            with mounted("-o", "loop", copy, at=tmp_path / f"m{number}") as seen:
+                assert told <= await found(seen)
