@@ -12,6 +12,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from adapters.smpp.simulator.behaviour import Behaviour
+from adapters.smpp.simulator.centre import Centre, serving
 from gateway import leases
 from tests.labs.cluster import (
     Cluster,
@@ -30,6 +32,16 @@ pytestmark = pytest.mark.slow
 WINDOW = 32  # the sandbox's
 TAKE_OVER = leases.LASTS.total_seconds() + 4
 GAVE_UP_STATUS = 70
+
+CARRIER = """
+[channels.carrier]
+adapter = "smpp"
+host = "127.0.0.1"
+port = {port}
+system_id = "lianxin"
+password = "file:{word}"
+signature = "【清禾党员服务】"
+"""
 
 
 @pytest.fixture
@@ -134,6 +146,37 @@ async def test_a_dead_owner_is_followed_within_its_lease(cluster: Cluster) -> No
     await cluster.check(people, unknown=WINDOW)
     # Nobody but the owner had the account: the ledgers don't overlap in time.
     assert min(one.at for one in ledger(second)) > max(one.at for one in ledger(first))
+
+
+async def test_an_account_of_one_session_does_not_flap(cluster: Cluster) -> None:
+    """F-4 with a carrier that refuses a second session, and counts who tried."""
+    centre = Centre(Behaviour(binds=1, receipts=False))
+    lease = "channel:carrier"
+    async with serving(centre) as port:
+        gateways = [await cluster.add(), await cluster.add()]
+        for gateway in gateways:
+            add_carrier(gateway, port)
+        await asyncio.gather(*(one.start() for one in gateways))
+        await cluster.enqueue(300, "carrier")
+        await cluster.settled()
+        assert (centre.counts.binds, centre.counts.binds_refused) == (1, 0)
+        owner = await cluster.owner(lease)
+        gateways.sort(key=lambda one: one.folder.name != owner)
+        assert await gateways[0].stop() == 0
+        await cluster.owned_by(gateways[1], lease=lease)
+        await gateways[0].start()  # and may be given a share again
+        await cluster.enqueue(300, "carrier", first=301)
+        await cluster.settled()
+        assert centre.counts.binds_refused == 0
+        assert centre.counts.binds <= 3
+        assert centre.counts.accepted == 600
+
+
+def add_carrier(gateway: Installation, port: int) -> None:
+    word = gateway.folder / "word"
+    word.write_text("secret", encoding="utf-8")
+    with gateway.settings.open("a", encoding="utf-8") as settings:
+        settings.write(CARRIER.format(port=port, word=word))
 
 
 async def test_a_rolling_restart_under_load(cluster: Cluster) -> None:

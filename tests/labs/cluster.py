@@ -22,9 +22,9 @@ _ROW = """
 INSERT INTO outbox (message_kind, priority, dedupe_key, channel, kind, value, text,
   variables, extras, state, reason, detail, due_at, attempts, throttled, provider_id,
   created_at, changed_at)
-SELECT 'answer', 5, 'cluster:' || $2::text || ':' || n, 'sms', 'phone',
+SELECT 'answer', 5, 'cluster:' || $2::text || ':' || n, $2::text, 'phone',
   '+86199' || lpad(n::text, 8, '0'), '第' || n || '条', '{}', '{}', 'queued', '', '',
-  $3, 0, 0, '', $3, $3 FROM generate_series(1, $1::int) AS n
+  $3, 0, 0, '', $3, $3 FROM generate_series($4::int, $1::int) AS n
 """
 
 
@@ -61,9 +61,12 @@ class Cluster:
     async def number(self, sql: str, *values: object) -> int:
         return int(await self.database.fetchval(sql, *values) or 0)
 
-    async def enqueue(self, people: int, batch: str = "1") -> None:
+    async def enqueue(
+        self, people: int, channel: str = "sms", *, first: int = 1
+    ) -> None:
         now = await self.number("SELECT EXTRACT(EPOCH FROM now())::bigint * 1000000")
-        await self.database.execute(_ROW, people, batch, now)
+        last = first + people - 1
+        await self.database.execute(_ROW, last, channel, now, first)
 
     async def owner(self, lease: str = "channel:sms") -> str:
         """The folder of the gateway that has it: `a`; empty: nobody."""
@@ -81,9 +84,14 @@ class Cluster:
             if one.process is not None
         }
 
-    async def owned_by(self, gateway: Installation, seconds: float = SOON) -> None:
+    async def owned_by(
+        self,
+        gateway: Installation,
+        seconds: float = SOON,
+        lease: str = "channel:sms",
+    ) -> None:
         async def is_owner() -> bool:
-            return await self.owner() == gateway.folder.name
+            return await self.owner(lease) == gateway.folder.name
 
         await until(is_owner, seconds)
 
@@ -91,7 +99,10 @@ class Cluster:
         async def enough() -> bool:
             return len(self.arrivals()) >= at_least
 
-        await until(enough, SOON)
+        try:
+            await until(enough, SOON)
+        except TimeoutError:
+            raise AssertionError(await self.story()) from None
 
     async def settled(self, seconds: float = SOON) -> None:
         async def nothing_waits() -> bool:
@@ -99,7 +110,17 @@ class Cluster:
                 "SELECT COUNT(*) FROM outbox WHERE state IN ('queued', 'sending')"
             )
 
-        await until(nothing_waits, seconds)
+        try:
+            await until(nothing_waits, seconds)
+        except TimeoutError:
+            raise AssertionError(await self.story()) from None
+
+    async def story(self) -> str:
+        """For a test that failed: what there is, and what was logged last."""
+        found = Counter((await self.states()).values())
+        logs = [f"{one.folder.name}: {one.log[-2000:]}" for one in self.gateways]
+        owner = await self.owner()
+        return "\n".join([f"{dict(found)}, owner {owner!r}", *logs])
 
     def arrivals(self) -> Counter[int]:
         """How often each message reached its handset, whichever gateway sent it."""
