@@ -17,6 +17,7 @@ from gateway.drill.checker import Verdict
 from gateway.drill.control import control
 from gateway.drill.crash import Drill, crash
 from gateway.drill.peers import SINKS
+from gateway.drill.points import CALLS, missing, points
 
 cli = typer.Typer(
     help="Kill it, cut its power, count what is left. In a scratch folder of its own.",
@@ -61,6 +62,33 @@ def crash_command(
             told = uvloop.run(crash(folder, drill, _progress))
     typer.echo(json.dumps(asdict(told)) if as_json else as_text(told))
     if not told.holds:
+        raise typer.Exit(1)
+
+
+@cli.command("points")
+def points_command(
+    call: Annotated[str, typer.Option(help=f"all, {', '.join(CALLS)}")] = "all",
+    most: Annotated[int, typer.Option(min=1, help="Points of each call.")] = 1000,
+    step: Annotated[int, typer.Option(min=1, help="Every so-manieth.")] = 1,
+    sink: Annotated[str, typer.Option(help=f"all, {', '.join(SINKS)}")] = "smpp",
+    keep: Keep = None,
+    as_json: Json = False,
+) -> None:
+    """Kill at the n-th system call of a run to 50, for n = 1, 2, … until untouched."""
+    if lacking := missing():
+        typer.echo(f"this machine can't: {lacking}", err=True)
+        raise typer.Exit(2)
+    calls = CALLS if call == "all" else tuple(call.split(","))
+    sinks = SINKS if sink == "all" else tuple(sink.split(","))
+    with _folder(keep) as folder:
+        told = uvloop.run(points(folder, calls, most, sinks, step))
+    if as_json:
+        typer.echo(json.dumps(asdict(told)))
+    else:
+        hit = ", ".join(f"{n} of {name}" for name, n in told.hit.items())
+        until = "until untouched" if told.complete else "as many as asked for"
+        typer.echo(f"crash points hit: {hit}; {until}\n{as_text(told.verdict)}")
+    if not told.verdict.holds:
         raise typer.Exit(1)
 
 

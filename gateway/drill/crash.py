@@ -23,12 +23,12 @@ from gateway.clock import SystemClock
 from gateway.drill import books as reading
 from gateway.drill import site as sites
 from gateway.drill.checker import Barred, Evidence, Kill, Verdict, judge
+from gateway.drill.notices import approved, press_start
 from gateway.drill.peers import SINKS, WRITTEN, Manners, Peer, address, peers
 from gateway.drill.processes import START_SECONDS, until
 from gateway.drill.site import Api, Site
 
 SPAN_SECONDS = (0.05, 1.5)  # of work after the start, before the kill
-TEXT = "{{name}}同志，明天上午九点在镇政府三楼会议室开会，请带笔记本，勿迟到。"
 ALONE = 0.2  # share of kills that spare the children
 OPT_OUTS_A_SECOND = 5.0
 FINISH_SECONDS = 600.0
@@ -94,7 +94,7 @@ async def crash(folder: Path, drill: Drill, tell: Tell) -> Verdict:
 
 async def _crash(run: _Run) -> Verdict:
     await _first_start(run)
-    id = await _approved(run)
+    id = await approved(run.site, run.api, "drill")
     started = asyncio.create_task(_started(run, id))
     refusing = asyncio.create_task(_opt_outs(run))
     begun = time.monotonic()
@@ -135,28 +135,10 @@ async def _first_start(run: _Run) -> None:
     run.tell(f"a start takes {run.life:.2f} s")
 
 
-async def _approved(run: _Run) -> int:
-    """A notice to everybody, written by one and approved by another."""
-    site, call = run.site, run.api.call
-    notice = {
-        "kind": "notice",
-        "title": "演练",
-        "texts": {"default": TEXT},
-        "audience": {"type": "organisation", "code": "0"},
-        "confirmed": True,
-    }
-    made = await call("POST", "/broadcasts", site.writer, notice, "drill")
-    approval = {"hash": made["hash"], "confirmed": True}
-    path = f"/broadcasts/{made['id']}"
-    await call("POST", f"{path}/approve", site.approver, approval, "approve")
-    return int(made["id"])
-
-
 async def _started(run: _Run, id: int) -> None:
     """Pressed by several people at once, again after each crash: one run (A-14)."""
-    call, token = run.api.call, run.site.writer
-    path = f"/broadcasts/{id}/start"
-    await asyncio.gather(*(call("POST", path, token, {}) for _ in range(3)))
+    presses = (press_start(run.site, run.api, id) for _ in range(3))
+    await asyncio.gather(*presses)
     await until(partial(reading.is_frozen, run.site.url, id), START_SECONDS)
 
 

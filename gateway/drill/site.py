@@ -118,6 +118,10 @@ class Site:
         end(self._pid)  # whoever was left of the group
         return status
 
+    @property
+    def pid(self) -> int:
+        return self._pid
+
     def is_alive(self) -> bool:
         if self.cold:
             return self._nursery is not None and self._nursery.returncode is None
