@@ -128,8 +128,17 @@ async def route_for(
     core: Core, kind: MessageKind, ways: Sequence[Reach]
 ) -> Route | NoRoute:
     """Choose now, as the gate will choose again when the message leaves."""
-    counted = [await _with_replies(way) for way in ways]
+    counted = ways
+    if counts_replies(core):
+        counted = [await _with_replies(way) for way in ways]
     return choose(core.channels, kind, counted, core.clock.now())
+
+
+def counts_replies(core: Core) -> bool:
+    """Whether any channel allows only so many replies to a message."""
+    return any(
+        one.capabilities.replies_per_message is not None for one in core.channels
+    )
 
 
 async def _with_replies(reach: Reach) -> Reach:

@@ -58,9 +58,28 @@ class Settlement:
         return int(self.row["id"])
 
 
-async def _gated(core: Core) -> tuple[str, list[Any]]:
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """How many broadcasts a person gets in a day, and which ones ran in that time."""
+
+    most: int
+    since: int  # microseconds
+    recent: tuple[int, ...]
+
+
+async def cap(core: Core) -> Cap:
+    """Read once in a while: what has been written to nobody yet caps nobody."""
+    since = to_micros(core.clock.now() - timedelta(days=1))
+    found = await db.rows(
+        "SELECT DISTINCT broadcast_id AS id FROM chunks WHERE journalled_at >= ?", since
+    )
+    most = core.settings.policy.broadcasts_per_day
+    return Cap(most, since, tuple(row["id"] for row in found))
+
+
+def _gated(cap: Cap) -> tuple[str, list[Any]]:
     """Columns of a row and what the gate has to know of it, with their values."""
-    capped, values = await _capped(core)
+    capped, values = _capped(cap)
     columns = (
         "o.id, o.message_kind, o.priority, o.broadcast_id, o.inquiry_id, o.member_id, "
         "o.channel, o.kind, o.value, o.text, o.content_id, o.variables, o.extras, "
@@ -77,28 +96,23 @@ async def _gated(core: Core) -> tuple[str, list[Any]]:
     return columns, values
 
 
-async def _capped(core: Core) -> tuple[str, list[Any]]:
+def _capped(cap: Cap) -> tuple[str, list[Any]]:
     """Whether a person got as many other broadcasts in a day as the centre allows.
 
     Nobody did where there were no more than that: mostly nothing is looked up. Else
     by the index that keeps a person from being in one broadcast twice.
     """
-    cap = core.settings.policy.broadcasts_per_day
-    since = to_micros(core.clock.now() - timedelta(days=1))
-    recent = await db.rows(
-        "SELECT DISTINCT broadcast_id AS id FROM chunks WHERE journalled_at >= ?", since
-    )
-    if not cap or len(recent) < cap:
+    if not cap.most or len(cap.recent) < cap.most:
         return "(1 = 0)", []
-    ids = [row["id"] for row in recent]
     counted = (
         "(o.message_kind IN ('notice', 'daily') AND (SELECT COUNT(*) FROM outbox p "
-        f"WHERE p.broadcast_id IN ({db.marks(len(ids))}) AND p.value = o.value "
-        "AND p.kind = o.kind AND p.broadcast_id <> o.broadcast_id AND p.state IN "
+        f"WHERE p.broadcast_id IN ({db.marks(len(cap.recent))}) "
+        "AND p.value = o.value AND p.kind = o.kind "
+        "AND p.broadcast_id <> o.broadcast_id AND p.state IN "
         "('sending', 'accepted', 'delivered', 'read', 'unknown') "
         "AND p.changed_at >= ?) >= ?)"
     )
-    return counted, [*ids, since, cap]
+    return counted, [*cap.recent, cap.since, cap.most]
 
 
 _ADDRESS = "LEFT JOIN addresses a ON a.kind = o.kind AND a.value = o.value "
@@ -111,7 +125,7 @@ def _opened(found: list[Row]) -> list[Row]:
     return found
 
 
-async def due(core: Core, channel: str, limit: int) -> list[Row]:
+async def due(core: Core, channel: str, limit: int, cap: Cap) -> list[Row]:
     """Rows that wait alone and may be looked at now, most urgent first, locked.
 
     Of one person's messages outside broadcasts a later one waits for the earlier.
@@ -136,7 +150,7 @@ async def due(core: Core, channel: str, limit: int) -> list[Row]:
     ids = [row["id"] for row in await db.rows(chosen, *values, limit)]
     if not ids:
         return []
-    columns, facts = await _gated(core)
+    columns, facts = _gated(cap)
     lock = " FOR UPDATE OF o SKIP LOCKED" if db.is_postgres() else ""
     found = await db.rows(
         f"SELECT {columns}, o.due_at FROM outbox o {_ADDRESS}"
@@ -215,6 +229,10 @@ async def journal(rows: Sequence[Row], node_id: int, now: datetime) -> None:
     await moves.tally(deltas, now)
 
 
+class ChunkTaken(Exception):
+    """A chunk is not ours any more: what we know of it is out of date."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
     """The next recipients of a leased chunk, and whether they are its last."""
@@ -256,12 +274,12 @@ async def lease_chunk(
         epoch,
         ready[0]["id"],
     )
-    return ready[0]
+    return {**ready[0], "node_id": node_id, "epoch": epoch}
 
 
-async def window(core: Core, chunk: Row, room: int) -> Window:
+async def window(chunk: Row, room: int, cap: Cap) -> Window:
     """The next `room` recipients of a chunk that are still planned."""
-    columns, facts = await _gated(core)
+    columns, facts = _gated(cap)
     lock = " FOR UPDATE OF o" if db.is_postgres() else ""
     # The plus keeps SQLite from reading the whole broadcast by its index, each time.
     found = await db.rows(
@@ -278,17 +296,30 @@ async def window(core: Core, chunk: Row, room: int) -> Window:
     return Window(chunk_id=chunk["id"], rows=_opened(found), is_last=len(found) < room)
 
 
-async def mark(chunk: Row, seen: Window, now: datetime) -> bool:
-    """Move the chunk's mark behind the window; whether the chunk is journalled."""
-    last = chunk["last_id"]
-    to = last if seen.is_last else seen.rows[-1]["id"]
-    await db.execute(
-        "UPDATE chunks SET journalled_to = ?, journalled_at = ? WHERE id = ?",
+async def is_held(broadcast_id: int) -> bool:
+    """Paused or cancelled."""
+    held = "SELECT id FROM holds WHERE broadcast_id = ?"
+    return bool(await db.rows(held, broadcast_id))
+
+
+async def mark(chunk: Row, seen: Window, now: datetime) -> Row:
+    """Move the chunk's mark behind the window; the chunk as it is then.
+
+    Raises ChunkTaken where somebody else has it meanwhile.
+    """
+    to = chunk["last_id"] if seen.is_last else seen.rows[-1]["id"]
+    marked = await db.execute(
+        "UPDATE chunks SET journalled_to = ?, journalled_at = ? WHERE id = ? "
+        "AND state = 'leased' AND node_id = ? AND epoch = ?",
         to,
         to_micros(now),
         chunk["id"],
+        chunk["node_id"],
+        chunk["epoch"],
     )
-    return bool(to >= last)
+    if not marked:
+        raise ChunkTaken(str(chunk["id"]))
+    return {**chunk, "journalled_to": to}
 
 
 async def postpone_chunks(channel: str, broadcast_id: int, until: datetime) -> None:

@@ -31,7 +31,7 @@ from gateway.outbox import follow, journal
 from gateway.outbox.admit import Admitted, Contents, admit
 from gateway.outbox.breaker import Breaker
 from gateway.outbox.gate import UNASKED
-from gateway.outbox.journal import Settlement
+from gateway.outbox.journal import Cap, Settlement
 from gateway.outbox.links import link
 from gateway.outbox.pace import Pace
 from gateway.retry import RetryPolicy, backoff, is_exhausted
@@ -39,6 +39,7 @@ from gateway.text import clean
 
 log = structlog.get_logger()
 POLL_SECONDS = 1.0  # how late a lost wake-up may be noticed
+CAP_SECONDS = 1.0  # how old the list of broadcasts of the last day may be
 TELL_SECONDS = 0.5  # how often open pages hear of one broadcast
 _LATE = 10_000  # messages told unknown whose late answer would still be understood
 
@@ -67,7 +68,7 @@ class Round:
     admitted: Sequence[Admitted] = ()
     looked_at: int = 0  # rows that were due, also those that the gate kept back
     rerouted: frozenset[str] = frozenset()  # channels that got rows of this one
-    chunk_id: int = 0  # of those admitted that were not sent alone
+    chunk: Row | None = None  # to go on with
     lost: LeaseLost | None = None
 
 
@@ -90,6 +91,9 @@ class Sender:
         self._late: OrderedDict[str, Flying] = OrderedDict()
         self._answered: list[Answered] = []  # waits for the commit that settles it
         self._told: dict[int, float] = {}
+        self._chunk: Row | None = None  # leased, with recipients left
+        self._known_cap: Cap | None = None
+        self._cap_at = 0.0
         self._stopping = False
         self._stepping = asyncio.Lock()
 
@@ -120,6 +124,9 @@ class Sender:
             lambda: self._round(answered, room), early=True
         )
         del self._answered[: len(answered)]
+        chunk = done.chunk
+        is_open = chunk is not None and chunk["journalled_to"] < chunk["last_id"]
+        self._chunk = chunk if is_open else None
         self._start(done)
         for name in done.rerouted:
             self._core.wakeups.wake(f"sender:{name}")
@@ -135,7 +142,7 @@ class Sender:
         settled = await self._settle(answered)
         left = self._outstanding(settled)
         if lost is not None or room <= 0:
-            return Round(settled=settled, lost=lost)
+            return Round(settled=settled, lost=lost, chunk=self._chunk)
         alone = await self._alone(room)
         rest = room - alone.looked_at
         chunk = await self._of_chunk(rest, left) if rest > 0 else Round()
@@ -144,7 +151,7 @@ class Sender:
             admitted=[*alone.admitted, *chunk.admitted],
             looked_at=alone.looked_at + chunk.looked_at,
             rerouted=alone.rerouted | chunk.rerouted,
-            chunk_id=chunk.chunk_id,
+            chunk=chunk.chunk,
         )
 
     async def _fence(self) -> LeaseLost | None:
@@ -159,7 +166,8 @@ class Sender:
 
     async def _alone(self, room: int) -> Round:
         """What waits by itself: answers first, then what was put off or retried."""
-        rows = await journal.due(self._core, self._channel.name, room)
+        cap = await self._cap()
+        rows = await journal.due(self._core, self._channel.name, room, cap)
         passed = await admit(self._core, self._channel, rows, self._contents)
         now = self._core.clock.now()
         leaving = [one.row for one in passed.admitted]
@@ -172,25 +180,35 @@ class Sender:
         """The next window of recipients, by the mark of their chunk. `left` says of
         which chunks something is unsettled."""
         core, name, now = self._core, self._channel.name, self._core.clock.now()
-        epoch = self.lease.epoch if self.lease else 0
-        chunk = await journal.lease_chunk(name, core.node_id, epoch, now)
+        chunk = self._chunk
+        if chunk is not None and await journal.is_held(chunk["broadcast_id"]):
+            chunk = None
+        if chunk is None:
+            epoch = self.lease.epoch if self.lease else 0
+            chunk = await journal.lease_chunk(name, core.node_id, epoch, now)
         if chunk is None:
             return Round()
-        seen = await journal.window(core, chunk, room)
+        seen = await journal.window(chunk, room, await self._cap())
         if seen.rows and (until := self._quiet_until(seen.rows[0])) is not None:
             await journal.postpone_chunks(name, chunk["broadcast_id"], until)
             return Round()
         passed = await admit(core, self._channel, seen.rows, self._contents)
-        is_journalled = await journal.mark(chunk, seen, now)
-        id = int(chunk["id"])
-        if is_journalled and not passed.admitted and not left[id]:
-            await journal.close_chunks([id])
+        chunk = await journal.mark(chunk, seen, now)
+        is_journalled = chunk["journalled_to"] >= chunk["last_id"]
+        if is_journalled and not passed.admitted and not left[chunk["id"]]:
+            await journal.close_chunks([chunk["id"]])
         return Round(
             admitted=passed.admitted,
             looked_at=len(seen.rows),
             rerouted=passed.rerouted,
-            chunk_id=id,
+            chunk=chunk,
         )
+
+    async def _cap(self) -> Cap:
+        now = self._core.clock.monotonic()
+        if self._known_cap is None or now - self._cap_at >= CAP_SECONDS:
+            self._known_cap, self._cap_at = await journal.cap(self._core), now
+        return self._known_cap
 
     def _quiet_until(self, row: Row) -> Any:
         if MessageKind(row["message_kind"]) not in UNASKED:
@@ -220,6 +238,7 @@ class Sender:
         """At the start, and after a failed commit: settle one by one; what can't be
         settled is unknown, also what was journalled by a commit of which nobody heard,
         and what an owner before us left."""
+        self._chunk = None
         answered, self._answered = self._answered, []
         for one in answered:
             try:
@@ -303,7 +322,9 @@ class Sender:
         at = to_micros(self._core.clock.now())
         for one in done.admitted:
             row = one.row
-            chunk_id = done.chunk_id if row["state"] == "planned" else 0
+            chunk_id = 0
+            if done.chunk is not None and row["state"] == "planned":
+                chunk_id = done.chunk["id"]
             self._flying[one.message.id] = Flying(
                 row, row["attempts"] + 1, at, chunk_id
             )

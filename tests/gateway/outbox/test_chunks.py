@@ -1,0 +1,413 @@
+"""Recipients in chunks: journalled by windows, settled once, never sent twice."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway import database as db
+from gateway import keys, texts
+from gateway.channels import ChannelSet
+from gateway.clock import ManualClock
+from gateway.contract import (
+    Accepted,
+    Address,
+    AddressKind,
+    DeliveryReceipt,
+    ReceiptState,
+)
+from gateway.core import Core
+from gateway.errors import OutcomeUnknown, PermanentFailure, TransientFailure
+from gateway.members import consent
+from gateway.outbox import journal, moves, receipts
+from gateway.outbox.sender import Sender
+from gateway.settings import Settings, Storage
+from gateway.sla import Calendar
+from gateway.tables import Chunk, Content, Hold, Node, Outbound
+from tests.labs.streams import Carrier, channel
+
+SIZE = 20  # recipients of a chunk
+BROADCAST = 1
+
+
+def number(n: int) -> str:
+    return f"+861990000{n:04d}"
+
+
+async def broadcast(core: Core, people: int, id: int = BROADCAST) -> None:
+    """Frozen: planned recipients in chunks that are ready."""
+    now = core.clock.now()
+    if not await Content.exists():
+        await Content.create(
+            id=1, texts={"sms": "您好"}, hash="", created_at=core.clock.now()
+        )
+    rows = [
+        await Outbound.create(
+            message_kind="notice",
+            priority=10,
+            broadcast_id=id,
+            channel="短信",
+            kind="phone",
+            value=number(n),
+            content_id=1,
+            state="planned",
+            due_at=now,
+            expires_at=now + timedelta(days=1),
+            created_at=now,
+            changed_at=now,
+        )
+        for n in range(people)
+    ]
+    for first in range(0, people, SIZE):
+        part = rows[first : first + SIZE]
+        await Chunk.create(
+            broadcast_id=id,
+            channel="短信",
+            priority=10,
+            first_id=part[0].id,
+            last_id=part[-1].id,
+            people=len(part),
+            state="ready",
+            due_at=now,
+            journalled_to=part[0].id - 1,
+        )
+    await moves.tally({(id, "planned"): people}, now)
+
+
+async def states(id: int = BROADCAST) -> dict[str, int]:
+    """By state; counted, and the same by the tallies."""
+    counted = dict(await journal.counts(id))
+    assert dict(await moves.counts(id)) == counted
+    return counted
+
+
+@pytest.fixture
+def carrier() -> Carrier:
+    return Carrier()
+
+
+@pytest.fixture
+def channels(carrier: Carrier) -> ChannelSet:
+    return ChannelSet([channel(carrier)])
+
+
+@pytest.fixture
+async def sender(core: Core) -> Sender:
+    return await new_sender(core)
+
+
+async def new_sender(core: Core) -> Sender:
+    """As after a start of the process."""
+    now = core.clock.now()
+    node = await Node.create(started_at=now, seen_at=now)
+    core.node_id = node.id
+    return Sender(core, next(iter(core.channels)))
+
+
+async def finish(sender: Sender, carrier: Carrier) -> None:
+    carrier.answer_all()
+    while await sender.step():
+        carrier.answer_all()
+
+
+async def test_everybody_gets_it_once(
+    core: Core, sender: Sender, carrier: Carrier
+) -> None:
+    await broadcast(core, 50)
+    await finish(sender, carrier)
+    assert sorted(a.value for a in carrier.numbers()) == [number(n) for n in range(50)]
+    assert await states() == {"accepted": 50}
+    assert {chunk.state for chunk in await Chunk.all()} == {"done"}
+    assert (await db.rows("SELECT COUNT(*) AS n FROM attempts"))[0]["n"] == 50
+
+
+async def test_no_more_than_a_window_is_journalled(
+    core: Core, sender: Sender, carrier: Carrier
+) -> None:
+    await broadcast(core, 50)
+    while await sender.step():
+        journalled = sum(c.journalled_to - c.first_id + 1 for c in await Chunk.all())
+        assert journalled == len(carrier.submitted)
+        settled = 50 - (await states()).get("planned", 0)
+        assert journalled - settled <= carrier.capabilities.window
+        for id in list(carrier.waiting)[:3]:
+            carrier.answer(id)
+
+
+async def test_what_was_on_its_way_when_the_process_ended_is_unknown(
+    core: Core, sender: Sender, carrier: Carrier
+) -> None:
+    """A-1, A-2: named, and never sent again by itself."""
+    await broadcast(core, 50)
+    await sender.step()
+    flying = sorted(carrier.waiting, key=int)
+    carrier.waiting.clear()
+    again = await new_sender(core)
+    await core.commits.run(lambda: journal.recover(core.clock.now(), alone=True))
+    unknown = await Outbound.filter(state="unknown").order_by("id")
+    assert [str(row.id) for row in unknown] == flying
+    assert {row.reason for row in unknown} == {"process_ended"}
+    await finish(again, carrier)
+    assert await states() == {"accepted": 40, "unknown": 10}
+    assert max(Counter(m.id for m in carrier.submitted).values()) == 1
+
+
+async def test_a_late_answer_ends_the_doubt(
+    core: Core, sender: Sender, carrier: Carrier
+) -> None:
+    """A-5"""
+    await broadcast(core, 1)
+    await sender.step()
+    [id] = carrier.waiting
+    carrier.answer(id, OutcomeUnknown("timeout"))
+    await sender.step()
+    assert await states() == {"unknown": 1}
+    carrier.answer(id, Accepted(("late",)))
+    await sender.step()
+    assert await states() == {"accepted": 1}
+    attempts = await db.rows("SELECT number, outcome FROM attempts")
+    assert [(a["number"], a["outcome"]) for a in attempts] == [(1, "accepted")]
+
+
+async def test_a_pause_holds_at_once(
+    core: Core, sender: Sender, carrier: Carrier
+) -> None:
+    """A-13: the next commit journals nothing more."""
+    await broadcast(core, 50)
+    await sender.step()
+    await Hold.create(broadcast_id=BROADCAST, at=core.clock.now())
+    await finish(sender, carrier)
+    assert await states() == {"accepted": 10, "planned": 40}
+    await Hold.all().delete()
+    await finish(sender, carrier)
+    assert await states() == {"accepted": 50}
+
+
+async def test_a_refusal_before_the_journal_is_honoured(
+    core: Core, sender: Sender, carrier: Carrier
+) -> None:
+    """A-16"""
+    await broadcast(core, 30)
+    await sender.step()
+    for n in (3, 15, 29):  # the first is on its way already
+        address = Address(AddressKind.PHONE, number(n))
+        async with db.transaction():
+            await consent.opt_out(core, address, how="word", evidence="R")
+    await finish(sender, carrier)
+    assert await states() == {"accepted": 28, "suppressed": 2}
+    assert {number(15), number(29)}.isdisjoint(a.value for a in carrier.numbers())
+
+
+async def test_a_throttled_one_comes_again_and_costs_no_attempt(
+    core: Core, sender: Sender, carrier: Carrier, clock: ManualClock
+) -> None:
+    """A-7"""
+    await broadcast(core, 1)
+    await sender.step()
+    for _ in range(20):
+        [id] = carrier.waiting
+        carrier.answer(id, TransientFailure("RTHROTTLED", throttled=True))
+        await sender.step()
+        clock.advance(timedelta(minutes=20))
+        await sender.step()
+    carrier.answer_all()
+    await sender.step()
+    assert await states() == {"accepted": 1}
+
+
+async def test_an_answer_overtakes_a_broadcast(
+    core: Core, sender: Sender, carrier: Carrier
+) -> None:
+    await broadcast(core, 50)
+    await sender.step()
+    now = core.clock.now()
+    await Outbound.create(
+        message_kind="answer",
+        priority=0,
+        channel="短信",
+        kind="phone",
+        value="+8619911110000",
+        text="答复",
+        state="queued",
+        due_at=now,
+        created_at=now,
+        changed_at=now,
+    )
+    carrier.answer_all()
+    await sender.step()
+    assert carrier.submitted[10].to.value == "+8619911110000"
+
+
+async def test_quiet_hours_put_the_rest_off(
+    core: Core, sender: Sender, carrier: Carrier, clock: ManualClock
+) -> None:
+    """A-19"""
+    await broadcast(core, 30)
+    await sender.step()
+    clock.advance(timedelta(hours=11, minutes=30))  # half past nine in the evening
+    carrier.answer_all()
+    await finish(sender, carrier)
+    assert await states() == {"accepted": 10, "planned": 20}
+    due = {chunk.due_at for chunk in await Chunk.filter(state__not="done")}
+    assert due == {datetime(2026, 11, 21, 0, tzinfo=UTC)}
+    clock.advance(timedelta(hours=10, minutes=30))  # eight in the morning
+    await finish(sender, carrier)
+    assert await states() == {"accepted": 30}
+
+
+async def test_nobody_gets_more_broadcasts_a_day_than_allowed(
+    core: Core, sender: Sender, carrier: Carrier, clock: ManualClock
+) -> None:
+    most = core.settings.policy.broadcasts_per_day
+    for id in range(1, most + 2):
+        await broadcast(core, 3 if id <= most else 5, id)
+        await finish(sender, carrier)
+        clock.advance(timedelta(minutes=10))
+    assert await states(most) == {"accepted": 3}
+    assert await states(most + 1) == {"suppressed": 3, "accepted": 2}
+
+
+async def receipt(core: Core, id: str, state: ReceiptState, n: int = 0) -> None:
+    told = DeliveryReceipt(
+        key=f"{id}:{state}:{n}", provider_id=id, state=state, raw=b"raw"
+    )
+    await core.commits.run(lambda: receipts.store(core, "短信", [told]))
+
+
+async def test_the_receipts_of_all_parts_make_one_state(
+    core: Core, sender: Sender, carrier: Carrier
+) -> None:
+    await broadcast(core, 2)
+    await sender.step()
+    first, second = sorted(carrier.waiting, key=int)
+    await receipt(core, "b2", ReceiptState.DELIVERED)  # before the answer
+    carrier.answer(first, Accepted(("a1", "a2", "a3")))
+    carrier.answer(second, Accepted(("b1", "b2")))
+    await sender.step()
+    for part in ("a3", "a1", "b1"):
+        await receipt(core, part, ReceiptState.DELIVERED)
+    assert await states() == {"accepted": 1, "delivered": 1}
+    await receipt(core, "a2", ReceiptState.FAILED)
+    await receipt(core, "a2", ReceiptState.DELIVERED)
+    assert await states() == {"failed": 1, "delivered": 1}
+
+
+ACTS = (
+    "step",
+    "accept",
+    "refuse",
+    "later",
+    "lose",
+    "receipt",
+    "late",
+    "crash",
+    "pause",
+)
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(acts=st.lists(st.tuples(st.sampled_from(ACTS), st.integers(0, 30)), max_size=60))
+def test_whatever_happens_nobody_is_lost_or_doubled(
+    database_url: str, tmp_path: Path, acts: Sequence[tuple[str, int]]
+) -> None:
+    async def example() -> None:
+        async with db.opened(database_url):
+            for table in ("outbox", "chunks", "tallies", "attempts", "receipts"):
+                await db.execute(f"DELETE FROM {table}")
+            await db.execute("DELETE FROM holds")
+            await live(_core(tmp_path), acts)
+
+    asyncio.run(example())
+
+
+def _core(data_dir: Path) -> Core:
+    clock = ManualClock(datetime(2026, 11, 20, 10, tzinfo=ZoneInfo("Asia/Shanghai")))
+    return Core(
+        settings=Settings(storage=Storage(data_dir=data_dir)),
+        clock=clock,
+        keys=keys.load(data_dir),
+        channels=ChannelSet(),
+        texts=texts.load(),
+        calendar=Calendar(),
+    )
+
+
+async def live(core: Core, acts: Sequence[tuple[str, int]]) -> None:
+    """One random life; at every moment everybody is counted once."""
+    carrier = Carrier()
+    core.channels = ChannelSet([channel(carrier)])
+    sender = await new_sender(core)
+    people = 45
+    await broadcast(core, people)
+    repeatable: set[str] = set()  # certainly not sent, so it may be sent again
+    lost: list[str] = []
+    sent: Counter[str] = Counter()
+    seen = 0
+    for n, (act, which) in enumerate(acts):
+        waiting = list(carrier.waiting)
+        one = waiting[which % len(waiting)] if waiting else None
+        match act:
+            case "step":
+                await sender.step()
+            case "accept" if one:
+                carrier.answer(one)
+            case "refuse" if one:
+                carrier.answer(one, PermanentFailure("refused"))
+            case "later" if one:
+                repeatable.add(one)
+                carrier.answer(one, TransientFailure("busy", throttled=True))
+            case "lose" if one:
+                lost.append(one)
+                carrier.answer(one, OutcomeUnknown("timeout"))
+            case "late" if lost:
+                carrier.answer(lost.pop())
+            case "receipt":
+                id = which % people
+                row = (await Outbound.filter(broadcast_id=1).order_by("id"))[id]
+                await receipt(core, f"c{row.id}", ReceiptState.DELIVERED, n)
+            case "pause":
+                if await Hold.exists():
+                    await Hold.all().delete()
+                else:
+                    await Hold.create(broadcast_id=1, at=core.clock.now())
+            case "crash":
+                carrier.waiting.clear()
+                lost.clear()
+                sender = await new_sender(core)
+                await core.commits.run(
+                    lambda: journal.recover(core.clock.now(), alone=True)
+                )
+        core.clock.advance(timedelta(minutes=1))  # type: ignore[attr-defined]
+        for message in carrier.submitted[seen:]:
+            sent[message.id] += 1
+            assert sent[message.id] == 1 or message.id in repeatable
+            repeatable.discard(message.id)
+        seen = len(carrier.submitted)
+        assert sum((await states()).values()) == people
+    await Hold.all().delete()
+    await journal_all(core, sender, carrier)
+    found = await states()
+    assert sum(found.values()) == people
+    assert found.get("planned", 0) + found.get("queued", 0) == 0
+    assert len({m.id for m in carrier.submitted}) == people
+
+
+async def journal_all(core: Core, sender: Sender, carrier: Carrier) -> None:
+    for _ in range(100):
+        core.clock.advance(timedelta(minutes=2))  # type: ignore[attr-defined]
+        await sender.step()
+        carrier.answer_all()
+        left = await states()
+        if not left.get("planned") and not left.get("queued") and not carrier.waiting:
+            await sender.step()
+            return
