@@ -395,9 +395,8 @@ def _phone(number: str) -> str | None:
 
 def _content_key(short: pdu.Short) -> str:
     """What makes two deliveries say the same."""
-    found = hashlib.sha256()
-    for piece in (short.source, short.destination, short.user_data):
-        found.update(len(piece).to_bytes(4, "big") + piece)
-    tlvs = sorted((t, v) for t, v in short.tlvs.items() if t != pdu.TAG_PAYLOAD)
-    found.update(repr((short.esm_class, short.data_coding, tlvs)).encode())
-    return found.hexdigest()[:32]
+    kind = bytes((short.esm_class, short.data_coding))
+    said = b"\0".join((short.source, short.destination, kind + short.user_data))
+    if short.tlvs:
+        said += repr(sorted(short.tlvs.items())).encode()
+    return hashlib.sha256(said).hexdigest()[:32]
