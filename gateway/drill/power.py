@@ -1,0 +1,208 @@
+"""Power cuts: what is on the disk at one instant, and not what the kernel still holds.
+
+The installation lives on an ext4 file system in a file. Its gateway is stopped in the
+middle of its work, the file is copied while nothing may write, and the copy is mounted
+(ext4 replays its journal) and compared with what peers were told. Whatever a sink was
+handed must have its intent in the copy, and whatever was acknowledged must be there.
+"""
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+from gateway.drill.ledgers import Acknowledged, Arrived, Fact
+from gateway.drill.notices import approved, press_start
+from gateway.drill.peers import Manners, Peer, peers
+from gateway.drill.processes import START_SECONDS, until
+from gateway.drill.site import Api, Site, prepared
+
+SIZE_MIB = 256
+PROGRAMS = ("losetup", "mount", "umount", "mkfs.ext4")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """One power cut."""
+
+    told: int  # facts that the peers had been told, or had told us
+    missing: Sequence[str]  # of these, what the picture doesn't know
+    whole: bool  # SQLite finds nothing damaged
+
+
+def missing() -> str:
+    """What this machine lacks; empty where the power can be cut."""
+    if os.geteuid() != 0:
+        return "only root can mount a file system"
+    absent = [name for name in PROGRAMS if shutil.which(name) is None]
+    if absent:
+        return f"not installed: {', '.join(absent)}"
+    return "" if Path("/dev/loop-control").exists() else "there are no loop devices"
+
+
+async def power(
+    folder: Path, pictures: int, messages: int, seed: int, sinks: Sequence[str]
+) -> list[Picture]:
+    """Raises OSError where the machine doesn't allow to mount after all."""
+    manners = Manners(people=messages, seed=seed)
+    chance = random.Random(seed)
+    async with (
+        peers(folder, sinks, manners) as met,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
+        mounted(await _formatted(folder / "disk.img"), folder / "data"),
+    ):
+        site = await prepared(folder, "", met, messages)
+        try:
+            await site.start()
+            api = Api(site, session)
+            await until(api.healthy, START_SECONDS)
+            id = await approved(site, api, "power")
+            await press_start(site, api, id)
+            return [await _picture(folder, site, met, chance) for _ in range(pictures)]
+        finally:
+            await site.close()
+
+
+async def _picture(
+    folder: Path, site: Site, met: Sequence[Peer], chance: random.Random
+) -> Picture:
+    await asyncio.sleep(chance.uniform(0.2, 2.0))
+    copy, place = folder / "copy.img", folder / "copy"
+    os.kill(site.pid, signal.SIGSTOP)
+    try:
+        # What the peers know after this instant, they were told before it.
+        told = [fact for peer in met for fact in peer.facts()]
+        await run("cp", "--sparse=always", str(folder / "disk.img"), str(copy))
+    finally:
+        os.kill(site.pid, signal.SIGCONT)
+    async with mounted(copy, place):
+        found = _compared(place / "lianxin.sqlite3", told)
+    with suppress(FileNotFoundError):
+        copy.unlink()
+    return found
+
+
+def _compared(path: Path, told: Sequence[Fact]) -> Picture:
+    with _opened(path) as base:
+        whole = base.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+        meant = {
+            (channel, value)
+            for channel, value in base.execute(
+                f"SELECT channel, value FROM outbox WHERE id IN ({_INTENT})"
+            )
+        }
+        texts = {text for (text,) in base.execute("SELECT text FROM inbound")}
+    lost = []
+    for fact in told:
+        if isinstance(fact, Arrived) and (fact.channel, fact.address) not in meant:
+            lost.append(f"sent without an intent on the disk: {fact.address}")
+        elif isinstance(fact, Acknowledged) and fact.key not in texts:
+            lost.append(f"acknowledged, but not on the disk: {fact.key}")
+    return Picture(told=len(told), missing=lost, whole=whole)
+
+
+# What a restart from this picture would not send again by itself.
+_INTENT = """
+SELECT a.outbound_id FROM attempts a
+UNION SELECT o.id FROM chunks c JOIN outbox o
+ON o.id BETWEEN c.first_id AND c.journalled_to
+AND o.broadcast_id = c.broadcast_id AND o.channel = c.channel
+"""
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(path)) as base:
+        yield base
+
+
+async def _formatted(image: Path) -> Path:
+    await run("truncate", "-s", f"{SIZE_MIB}M", str(image))
+    await run("mkfs.ext4", "-q", "-F", str(image))
+    return image
+
+
+@asynccontextmanager
+async def mounted(image: Path, place: Path) -> AsyncIterator[Path]:
+    """The file system in a file, at `place`, for as long as the context is open."""
+    await run("mkdir", "-p", str(place))
+    await run("mount", "-o", "loop", str(image), str(place))
+    try:
+        yield place
+    finally:
+        await run("umount", str(place))
+
+
+async def run(*words: str) -> None:
+    """Raises OSError with what the program said."""
+    done = await asyncio.create_subprocess_exec(
+        *words,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await done.communicate()
+    if done.returncode:
+        text = said.decode(errors="replace").strip()
+        raise OSError(f"{words[0]} ended with {done.returncode}: {text}")
+
+
+async def control(folder: Path, pictures: int, seed: int) -> list[Picture]:
+    """The same with a writer that commits with `synchronous = NORMAL`: it must be
+    found to lose rows that it had called durable."""
+    chance = random.Random(seed)
+    async with mounted(await _formatted(folder / "disk.img"), folder / "data"):
+        return [await _careless(folder, chance) for _ in range(pictures)]
+
+
+async def _careless(folder: Path, chance: random.Random) -> Picture:
+    base, ledger = folder / "data" / "rows.sqlite3", folder / "told"
+    writer = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _WRITER, str(base), str(ledger))
+    )
+    try:
+        await asyncio.sleep(chance.uniform(0.8, 2.0))
+        writer.send_signal(signal.SIGSTOP)
+        told = _last_number(ledger)
+        copy = folder / "copy.img"
+        await run("cp", "--sparse=always", str(folder / "disk.img"), str(copy))
+    finally:
+        writer.kill()
+        await writer.wait()
+    async with mounted(copy, folder / "copy") as place:
+        with _opened(place / "rows.sqlite3") as copied:
+            whole = copied.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+            kept = 0
+            with suppress(sqlite3.OperationalError):  # the very table may be gone
+                kept = copied.execute("SELECT MAX(id) FROM rows").fetchone()[0] or 0
+    return Picture(
+        told=told, missing=[f"row {n}" for n in range(kept + 1, told + 1)], whole=whole
+    )
+
+
+def _last_number(ledger: Path) -> int:
+    """Of its last whole line."""
+    lines = ledger.read_text(encoding="ascii").split("\n")[:-1]
+    return int(lines[-1]) if lines else 0
+
+
+# Tells each row in a file on another disk once its commit has returned.
+_WRITER = """
+import sqlite3, sys
+base = sqlite3.connect(sys.argv[1], isolation_level=None)
+base.execute("PRAGMA journal_mode = WAL")
+base.execute("PRAGMA synchronous = NORMAL")
+base.execute("CREATE TABLE IF NOT EXISTS rows (id INTEGER PRIMARY KEY, x TEXT)")
+told = open(sys.argv[2], "a", buffering=1)
+while True:
+    row = base.execute("INSERT INTO rows (x) VALUES (?)", ("x" * 100,)).lastrowid
+    told.write(f"{row}\\n")
+"""
