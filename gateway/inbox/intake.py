@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+import asyncpg  # type: ignore[import-untyped]
 import structlog
 from tortoise.exceptions import BaseORMException
 
@@ -24,6 +25,8 @@ log = structlog.get_logger()
 PATIENCE_SECONDS = 2.0  # for a commit; providers wait about five for their answer
 DRAIN_BYTES = 1024 * 1024  # of the spool, in one commit
 LOOK_SECONDS = 60.0  # between two looks at the reserve
+# What Tortoise leaves as it is tells of the server, not of the rows.
+_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 
 @dataclass(slots=True)
@@ -159,6 +162,8 @@ class Inbox:
         done, _ = await asyncio.wait({self._attempt}, timeout=self._patience)
         if not done:
             raise StorageUnavailable("late")
+        if isinstance(away := self._attempt.exception(), _AWAY):
+            raise StorageUnavailable("unreachable", type(away).__name__) from away
         for channel, count in self._attempt.result().items():
             self._core.metrics.inbound.labels(channel).inc(count)
         self._core.wakeups.wake("router")

@@ -152,6 +152,28 @@ async def test_a_stopped_server_spools(
         assert await stored() == keys
 
 
+async def test_a_server_that_is_down_spools(
+    postgres_url: str, tmp_path: Path, clock: ManualClock
+) -> None:
+    """B-5 on PostgreSQL: connections break, new ones are refused."""
+    server, _, name = postgres_url.rpartition("/")
+    other = await asyncpg.connect(f"{server}/postgres")
+    inbox = Inbox(core_in(tmp_path, clock))
+    async with db.opened(postgres_url), asyncio.timeout(60), running(inbox):
+        await inbox.accept("短信", [message("before")])
+        await other.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false")
+        await other.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1",
+            name,
+        )
+        await inbox.accept("短信", [message("during")])
+        assert inbox.spooled > 0
+        await other.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true")
+        await until(lambda: _drained(inbox), 30)
+        assert await stored() == ["before", "during"]
+    await other.close()
+
+
 @asynccontextmanager
 async def held(url: str) -> AsyncIterator[None]:
     """Nothing can be written: as where the server stands still, but it can be undone
