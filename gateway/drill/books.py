@@ -87,7 +87,8 @@ async def is_frozen(url: str, broadcast_id: int) -> bool:
     """Whether everybody meant has a row, so that messages leave."""
     async with snapshot(url) as read:
         found = await read(
-            "SELECT planned FROM broadcasts WHERE id = ? AND state <> 'approved'",
+            "SELECT planned FROM broadcasts WHERE id = ? AND state NOT IN "
+            "('approved', 'planning')",
             broadcast_id,
         )
     return bool(found) and found[0]["planned"] > 0

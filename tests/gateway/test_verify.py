@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
+from broadcasts.tables import Broadcast
 from gateway import audit
 from gateway.actors import GATEWAY
 from gateway.core import Core
-from gateway.database import execute, to_micros, transaction
+from gateway.database import execute, transaction
 from gateway.snapshot import snapshot
 from gateway.status import Bucket, OutboundState
 from gateway.tables import Attempt, Chunk, Inbound, Node, Outbound, Receipt, Tally
@@ -19,23 +20,16 @@ BROADCAST = 7
 async def planned(core: Core, people: int, **changes: Any) -> None:
     """A broadcast that was frozen; its recipients are rows, its chunk is one."""
     now = core.clock.now()
-    values = {"planned": people, "state": "running", **changes}
-    await execute(
-        "INSERT INTO broadcasts (id, kind, title, organisation_id, state, texts, "
-        "audience, rsvp, code, place, revision, created_by, edited_by, submitted_by, "
-        "approved_by, approved_hash, approved_people, canary, exclude_bad, planned, "
-        "left_out, note, created_at, changed_at) VALUES (?, 'notice', 't', 1, ?, '{}', "
-        f"'{{}}', {FALSE}, '', '', 1, '', '', '', '', '', 0, '', {FALSE}, ?, '[]', '', "
-        "?, ?)",
-        BROADCAST,
-        values["state"],
-        values["planned"],
-        to_micros(now),
-        to_micros(now),
+    await Broadcast.create(
+        id=BROADCAST,
+        kind="notice",
+        title="t",
+        organisation_id=1,
+        created_by="",
+        created_at=now,
+        changed_at=now,
+        **{"planned": people, "state": "running"} | changes,
     )
-
-
-FALSE = "(1 = 0)"
 
 
 async def recipient(core: Core, number: int, state: str, **more: Any) -> Outbound:

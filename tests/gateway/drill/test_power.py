@@ -1,0 +1,34 @@
+"""D-1: what was told before the power was cut is on the disk; the control is caught."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.drill import power
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    if lacking := power.missing():
+        pytest.skip(lacking)
+    return tmp_path
+
+
+async def test_what_was_told_survives_a_power_cut(folder: Path) -> None:  # D-1
+    try:
+        found = await power.power(folder, 2, 1500, 12371, ("smpp", "smtp"))
+    except OSError as error:
+        pytest.skip(str(error))
+    assert [one.missing for one in found] == [[], []]
+    assert all(one.whole for one in found)
+    assert found[-1].told > 0
+
+
+async def test_a_careless_writer_is_found_to_lose_what_it_told(folder: Path) -> None:
+    try:
+        found = await power.control(folder, 4, 12371)
+    except OSError as error:
+        pytest.skip(str(error))
+    assert any(one.missing for one in found)
