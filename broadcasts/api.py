@@ -92,6 +92,15 @@ class Approval(Body):
     confirmed: bool = Field(False, description="An unusually large audience is meant.")
 
 
+class Again(Body):
+    unknown: bool = Field(
+        False, description="Also to those of whom nobody knows; they may have it."
+    )
+    reason: Annotated[str, StringConstraints(max_length=200)] = Field(
+        "", description="Why that is right; needed with `unknown`."
+    )
+
+
 class Answers(Output):
     yes: int
     no: int
@@ -115,7 +124,12 @@ class BroadcastShown(Output):
     approved_by: str
     note: str = Field(description="Why it was handed back, or not sent.")
     planned: int
-    counts: dict[Bucket, int] = Field(description="Add up to `planned`.")
+    states: dict[OutboundState, int] = Field(description="Add up to `planned`.")
+    balanced: bool = Field(description="Whether they do.")
+    counts: dict[Bucket, int] = Field(description="The same, as people count.")
+    canary: str = Field(
+        description="Of those who go ahead: waiting, passed, stopped; empty: none."
+    )
     left_out: dict[str, int] = Field(
         description="People of the audience who are not in `planned`, by reason."
     )
@@ -196,7 +210,10 @@ async def _shown(call: Call, broadcast: Broadcast, masked: bool) -> BroadcastSho
         approved_by=broadcast.approved_by,
         note=broadcast.note,
         planned=broadcast.planned,
+        states=dict(found.states),
+        balanced=found.is_balanced,
         counts=dict(found.counts),
+        canary=broadcast.canary,
         left_out={one["reason"]: one["count"] for one in broadcast.left_out},
         answers=None if said is None else _answers(said),
         started_at=broadcast.started_at,
@@ -246,6 +263,13 @@ async def resume_broadcast(call: Call) -> BroadcastShown:
 
 async def cancel_broadcast(call: Call) -> BroadcastShown:
     return await _acted(call, await running.cancel(call.core, call.actor, call.id()))
+
+
+async def send_again(call: Call, body: Again) -> BroadcastShown:
+    found, _ = await running.resend(
+        call.core, call.actor, call.id(), unknown=body.unknown, reason=body.reason
+    )
+    return await _acted(call, found)
 
 
 async def list_recipients(call: Call, query: RecipientFilter) -> RecipientList:
@@ -319,7 +343,7 @@ OPERATIONS = (
         method="POST",
         path="/broadcasts/{id}/start",
         action=Action.BROADCAST,
-        summary="Send an approved notice now.",
+        summary="Send an approved notice now; a large one is `planning` for a while.",
         handler=start_broadcast,
         answer=BroadcastShown,
         conflicts=(
@@ -357,6 +381,18 @@ OPERATIONS = (
         handler=cancel_broadcast,
         answer=BroadcastShown,
         conflicts=("wrong_state",),
+        keyed=True,
+        repeatable=True,
+    ),
+    Operation(
+        method="POST",
+        path="/broadcasts/{id}/again",
+        action=Action.BROADCAST,
+        summary="Send once more to those it failed for.",
+        handler=send_again,
+        body=Again,
+        answer=BroadcastShown,
+        conflicts=("wrong_state", "too_late", "nobody"),
         keyed=True,
     ),
     Operation(

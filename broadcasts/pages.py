@@ -1,11 +1,15 @@
 """Pages of activity notices: list, draft with live preview, progress, recipients."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import urlencode
 
 from aiohttp import web
 
 from broadcasts import content, forms, notices, preview, recipients, running, view
+from broadcasts.recipients import Recipient
 from broadcasts.tables import Broadcast
 from gateway.actors import Action, Actor
 from gateway.core import Core
@@ -20,6 +24,7 @@ from gateway.web.pages import redirect, render, text
 from gateway.web.paging import pager
 from gateway.web.routes import page
 
+_PIECE = 256 * 1024  # bytes
 _XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _APPROVED = (BroadcastState.APPROVED, BroadcastState.SCHEDULED)
 
@@ -184,8 +189,15 @@ async def show(request: web.Request, actor: Actor) -> web.StreamResponse:
     id = path_id(request)
     found = await recipients.overview(actor, id)
     state, words = _filter(request)
+    after = whole_number(request.query.get("after", ""), 2**63 - 1) or 0
     listed = await recipients.recipients(
-        actor, id, state=state, q=words, offset=_start(request), limit=view.PAGE
+        actor,
+        id,
+        state=state,
+        q=words,
+        after=after,
+        offset=_start(request),
+        limit=view.PAGE,
     )
     total = await recipients.total(actor, id, state=state, q=words)
     approval, missed = await view.approval(core, actor, found.broadcast)
@@ -195,25 +207,60 @@ async def show(request: web.Request, actor: Actor) -> web.StreamResponse:
         active="daily" if found.broadcast.kind == "daily" else "broadcasts",
         broadcast=await view.head(core, found.broadcast),
         acts=view.acts(found.broadcast, actor),
+        again=view.again(found, actor),
         approval=approval,
         left_out=missed,
         progress=await view.progress(core, found),
         recipients=[view.recipient(core, one) for one in listed],
         filter={"state": state, "q": words},
-        states=[
-            {"value": bucket.value, "label": phrase(recipients.BUCKET_LABELS[bucket])}
-            for bucket in view.BUCKETS
-        ],
-        pager=pager(request, _start(request), len(listed), total, view.PAGE),
+        states=view.filters(),
+        pager=_pager(request, listed, total, after),
         attendance=actor.may(Action.BROADCAST)
         and recipients.attendance_open(found.broadcast, core.clock.now()),
+    )
+
+
+_NUMBERED = 20_000  # rows up to which pages have numbers; beyond, only a next one
+
+
+def _pager(
+    request: web.Request, listed: Sequence[Recipient], total: int, after: int
+) -> dict[str, Any] | None:
+    """A long list goes on from the last row: counting up to it would take long."""
+    if total <= _NUMBERED:
+        return pager(request, _start(request), len(listed), total, view.PAGE)
+    kept = [(k, v) for k, v in request.query.items() if k in ("state", "q")]
+    path = f"{request.path}?{urlencode(kept)}"
+    last = listed[-1].id if len(listed) == view.PAGE else None
+    return {
+        "total": total,
+        "start": path if after else None,
+        "next": f"{path}&after={last}" if last else None,
+    }
+
+
+async def show_report(request: web.Request, actor: Actor) -> web.StreamResponse:
+    """The run on paper: its numbers, its course, whom it did not reach."""
+    core = request.app[CORE]
+    found = await recipients.overview(actor, path_id(request))
+    return await render(
+        request,
+        "broadcast_print.html",
+        active="broadcasts",
+        broadcast=await view.head(core, found.broadcast),
+        approved={"by": found.broadcast.approved_by, "at": found.broadcast.approved_at},
+        started_at=found.broadcast.started_at,
+        finished_at=found.broadcast.finished_at,
+        progress=await view.progress(core, found),
+        left_out=await view.left_out(found.broadcast.left_out),
+        printed={"at": core.clock.now(), "by": actor.name},
     )
 
 
 def _filter(request: web.Request) -> tuple[str, str]:
     """A filter that means nothing filters nothing."""
     state = request.query.get("state", "")
-    known = {bucket.value for bucket in view.BUCKETS}
+    known = {one["value"] for one in view.filters()}
     return state if state in known else "", request.query.get("q", "").strip()[:60]
 
 
@@ -278,6 +325,18 @@ async def cancel(request: web.Request, actor: Actor) -> web.StreamResponse:
     return await _act(request, actor, running.cancel, "已取消")
 
 
+async def again(request: web.Request, actor: Actor) -> web.StreamResponse:
+    form = await read_form(request)
+
+    async def act(core: Core, actor: Actor, id: int) -> Broadcast:
+        found, _ = await running.resend(
+            core, actor, id, unknown=form.flag("unknown"), reason=form.get("reason")
+        )
+        return found
+
+    return await _act(request, actor, act, "正在再发给失败的人")
+
+
 async def _act(
     request: web.Request,
     actor: Actor,
@@ -327,12 +386,18 @@ async def all_attended(request: web.Request, actor: Actor) -> web.StreamResponse
 
 async def export(request: web.Request, actor: Actor) -> web.StreamResponse:
     id = path_id(request)
-    file = await recipients.export(request.app[CORE], actor, id)
-    return web.Response(
-        body=file,
-        content_type=_XLSX,
-        headers={"Content-Disposition": f'attachment; filename="notice-{id}.xlsx"'},
-    )
+    with TemporaryDirectory(prefix="lianxin-") as folder:
+        file = Path(folder) / "notice.xlsx"
+        await recipients.export(request.app[CORE], actor, id, file)
+        disposition = f'attachment; filename="notice-{id}.xlsx"'
+        response = web.StreamResponse(headers={"Content-Disposition": disposition})
+        response.content_type = _XLSX
+        response.content_length = file.stat().st_size
+        await response.prepare(request)
+        with file.open("rb") as source:
+            while piece := source.read(_PIECE):
+                await response.write(piece)
+        return response
 
 
 ROUTES = (
@@ -354,6 +419,8 @@ ROUTES = (
     page("POST", "/broadcasts/{id}/pause", pause, Action.BROADCAST),
     page("POST", "/broadcasts/{id}/resume", resume, Action.BROADCAST),
     page("POST", "/broadcasts/{id}/cancel", cancel, Action.BROADCAST),
+    page("POST", "/broadcasts/{id}/again", again, Action.BROADCAST),
+    page("GET", "/broadcasts/{id}/print", show_report, Action.READ),
     page("POST", "/broadcasts/{id}/attendance", save_attendance, Action.BROADCAST),
     page("POST", "/broadcasts/{id}/attendance/all", all_attended, Action.BROADCAST),
 )

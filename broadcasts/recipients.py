@@ -1,13 +1,15 @@
 """What became of a broadcast's recipients: counts, list, answers, attendance."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import xlsxwriter
 
+from broadcasts import sweep
 from broadcasts.notices import announce, find
 from broadcasts.tables import Attendance, Broadcast
 from gateway import audit
@@ -59,11 +61,20 @@ class Answers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
-    """`counts` has every bucket; together they are `broadcast.planned`."""
+    """`states` together are `broadcast.planned`; `counts` has every bucket."""
 
     broadcast: Broadcast
-    counts: Mapping[Bucket, int]
+    states: Mapping[OutboundState, int]
     answers: Answers | None
+
+    @property
+    def counts(self) -> Mapping[Bucket, int]:
+        return in_buckets(self.states)
+
+    @property
+    def is_balanced(self) -> bool:
+        """Promise O: planned is the sum of the states."""
+        return sum(self.states.values()) == self.broadcast.planned
 
     @property
     def open_questions(self) -> int:
@@ -96,9 +107,19 @@ class Recipient:
 
 
 async def counts(broadcast_id: int) -> Mapping[Bucket, int]:
+    return in_buckets(await states(broadcast_id))
+
+
+async def states(broadcast_id: int) -> Mapping[OutboundState, int]:
+    """As the tallies tell it; a state that nobody is in is not there."""
+    found = await moves.counts(broadcast_id)
+    return {OutboundState(state): number for state, number in found.items()}
+
+
+def in_buckets(numbers: Mapping[OutboundState, int]) -> Mapping[Bucket, int]:
     found = dict.fromkeys(Bucket, 0)
-    for state, number in (await moves.counts(broadcast_id)).items():
-        found[count_as(OutboundState(state))] += number
+    for state, number in numbers.items():
+        found[count_as(state)] += number
     return found
 
 
@@ -120,7 +141,7 @@ async def overview(actor: Actor, id: int) -> Overview:
     broadcast = await find(actor, id)
     return Overview(
         broadcast=broadcast,
-        counts=await counts(id),
+        states=await states(id),
         answers=await answers(id) if broadcast.rsvp else None,
     )
 
@@ -137,27 +158,66 @@ def states_of(filter: str) -> tuple[str, ...]:
     return ()
 
 
-def _matching(broadcast_id: int, state: str, q: str) -> tuple[str, list[Any]]:
-    states = states_of(state)
-    sql = (
-        "FROM outbox o LEFT JOIN members m ON m.id = o.member_id "
-        "LEFT JOIN organisations g ON g.id = m.organisation_id "
-        "WHERE o.broadcast_id = ?"
-    )
-    values: list[Any] = [broadcast_id]
-    if states:
-        sql += f" AND o.state IN ({db.marks(len(states))})"
-        values += states
+_NOTEWORTHY = frozenset(
+    state for state in OutboundState if f"'{state}'" in sweep.NOTEWORTHY
+)
+_MANY = 20_000  # recipients; with more of them names are looked up first
+
+
+async def _matching(broadcast: Broadcast, state: str, q: str) -> tuple[str, list[Any]]:
+    """Rows of the outbox as `o`, with member `m` and organisation `g`: found by the
+    ids of the broadcast's chunks, or by the index of what is not over or not well."""
+    wanted = states_of(state)
+    where, values = await _rows_of(broadcast, wanted)
+    if wanted:
+        where += f" AND o.state IN ({db.marks(len(wanted))})"
+        values += wanted
+    people = "outbox o LEFT JOIN members m ON m.id = o.member_id"
     if q:
-        pattern = q.translate({ord(c): f"!{c}" for c in "!%_"})
-        sql += " AND (m.name LIKE ? ESCAPE '!' OR g.name LIKE ? ESCAPE '!')"
-        values += [f"%{pattern}%"] * 2
+        pattern = "%" + q.translate({ord(c): f"!{c}" for c in "!%_"}) + "%"
+        named = "m.name LIKE ? ESCAPE '!'"
+        if broadcast.planned > _MANY:
+            people = (
+                "members m CROSS JOIN addresses a CROSS JOIN outbox o "
+                "ON o.member_id = m.id"
+            )
+            where = (
+                f"{named} AND a.member_id = m.id AND o.broadcast_id = ? "
+                f"AND o.value = a.value AND o.kind = a.kind AND {where}"
+            )
+            values = [pattern, broadcast.id, *values]
+        else:
+            where += f" AND ({named} OR g.name LIKE ? ESCAPE '!')"
+            values += [pattern, pattern]
+    sql = (
+        f"FROM {people} LEFT JOIN organisations g ON g.id = m.organisation_id "
+        f"WHERE {where}"
+    )
     return sql, values
 
 
+async def _rows_of(
+    broadcast: Broadcast, wanted: Sequence[str]
+) -> tuple[str, list[Any]]:
+    if wanted and _NOTEWORTHY.issuperset(wanted):
+        return f"o.broadcast_id = ? AND o.{sweep.NOTEWORTHY}", [broadcast.id]
+    ids = await db.rows(
+        "SELECT MIN(first_id) AS first, MAX(last_id) AS last FROM chunks "
+        "WHERE broadcast_id = ?",
+        broadcast.id,
+    )
+    if ids[0]["first"] is None:  # of a time without chunks
+        return "o.broadcast_id = ?", [broadcast.id]
+    span = [ids[0]["first"], ids[0]["last"], broadcast.id]
+    return "o.id BETWEEN ? AND ? AND +o.broadcast_id = ?", span
+
+
 async def total(actor: Actor, id: int, *, state: str = "", q: str = "") -> int:
-    await find(actor, id)
-    sql, values = _matching(id, state, q)
+    broadcast = await find(actor, id)
+    if not q:
+        numbers, wanted = await states(id), states_of(state)
+        return sum(n for one, n in numbers.items() if not wanted or one in wanted)
+    sql, values = await _matching(broadcast, state, q)
     return int((await db.rows(f"SELECT COUNT(*) AS n {sql}", *values))[0]["n"])
 
 
@@ -176,14 +236,15 @@ async def recipients(
     `state` is a bucket or a state, `q` part of a name or of an organisation's.
     """
     actor.require(Action.READ)
-    await find(actor, id)
-    return await _recipients(id, state, q, after, offset, limit)
+    broadcast = await find(actor, id)
+    return await _recipients(broadcast, state, q, after, offset, limit)
 
 
 async def _recipients(
-    id: int, state: str, q: str, after: int, offset: int, limit: int
+    broadcast: Broadcast, state: str, q: str, after: int, offset: int, limit: int
 ) -> list[Recipient]:
-    sql, values = _matching(id, state, q)
+    id = broadcast.id
+    sql, values = await _matching(broadcast, state, q)
     found = await db.rows(
         "SELECT o.id, o.member_id, o.channel, o.kind, o.value, o.state, o.reason, "
         f"o.detail, o.changed_at, m.name, g.name AS organisation {sql} AND o.id > ? "
@@ -342,30 +403,42 @@ async def taken_part(member_id: int, limit: int = 50) -> list[TookPart]:
 _HEADINGS = ("姓名", "组织", "渠道", "地址", "状态", "原因", "回复", "到场", "更新时间")
 
 
-async def export(core: Core, actor: Actor, id: int) -> bytes:
-    """All recipients as a workbook (xlsx). What was typed is never a formula."""
+_SHEET = "名单"
+_SHEET_ROWS = 1_000_000  # a workbook takes 1,048,576 in one sheet
+
+
+async def export(core: Core, actor: Actor, id: int, file: Path) -> None:
+    """Write all recipients into `file`, a workbook (xlsx). What was typed is never a
+    formula. Its memory doesn't grow with their number."""
     actor.require(Action.READ)
     broadcast = await find(actor, id)
-    timezone = core.settings.centre.timezone
-    file = BytesIO()
     options = {
-        "in_memory": True,
+        "constant_memory": True,
         "strings_to_formulas": False,
         "strings_to_urls": False,
     }
     with xlsxwriter.Workbook(file, options) as book:
-        sheet = book.add_worksheet("名单")
-        sheet.write_row(0, 0, _HEADINGS, book.add_format({"bold": True}))
-        sheet.freeze_panes(1, 0)
-        sheet.set_column(0, len(_HEADINGS) - 1, 16)
-        line = after = 0
-        while chunk := await _recipients(id, "", "", after, 0, 500):
+        after = line = 0
+        sheet = None
+        while chunk := await _recipients(broadcast, "", "", after, 0, 500):
             for one in chunk:
+                if sheet is None or line == _SHEET_ROWS:
+                    sheet, line = _sheet(book), 0
                 line += 1
-                at = one.changed_at.astimezone(timezone).strftime("%Y-%m-%d %H:%M")
-                sheet.write_row(line, 0, [*_cells(core, broadcast, one), at])
+                sheet.write_row(line, 0, _cells(core, broadcast, one))
             after = chunk[-1].id
-    return file.getvalue()
+            await asyncio.sleep(0)
+        if sheet is None:
+            _sheet(book)
+
+
+def _sheet(book: Any) -> Any:
+    number = len(book.worksheets())
+    sheet = book.add_worksheet(f"{_SHEET}{number + 1}" if number else _SHEET)
+    sheet.set_column(0, len(_HEADINGS) - 1, 16)
+    sheet.freeze_panes(1, 0)
+    sheet.write_row(0, 0, _HEADINGS, book.add_format({"bold": True}))
+    return sheet
 
 
 def _cells(core: Core, broadcast: Broadcast, one: Recipient) -> list[str]:
@@ -379,4 +452,7 @@ def _cells(core: Core, broadcast: Broadcast, one: Recipient) -> list[str]:
         one.reason_text,
         ANSWERS.get(one.answer, one.answer) if broadcast.rsvp else "",
         "是" if one.attended else "",
+        one.changed_at.astimezone(core.settings.centre.timezone).strftime(
+            "%Y-%m-%d %H:%M"
+        ),
     ]

@@ -5,18 +5,19 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from broadcasts import notices, preview, recipients
+from broadcasts import notices, plot, preview, recipients, sweep
 from broadcasts.notices import wrote
+from broadcasts.plot import Change, Moment
 from broadcasts.preview import Preview
 from broadcasts.recipients import BUCKET_LABELS, LEFT_OUT, Overview, Recipient
 from broadcasts.tables import Broadcast
-from gateway import database as db
 from gateway.actors import Action, Actor
 from gateway.core import Core
-from gateway.database import from_micros, marks, rows
+from gateway.database import Row, from_micros, marks, rows
 from gateway.inquiries.words import KINDS
+from gateway.outbox.receipts import WAITS
 from gateway.phrases import phrase
-from gateway.status import BroadcastState, Bucket
+from gateway.status import BroadcastState, Bucket, OutboundState
 from gateway.tables import Member
 
 _B = BroadcastState
@@ -25,7 +26,7 @@ TABS: Mapping[str, tuple[str, tuple[BroadcastState, ...]]] = {
     "draft": ("草稿", (_B.DRAFT,)),
     "submitted": ("待批准", (_B.SUBMITTED,)),
     "approved": ("待发送", (_B.APPROVED, _B.SCHEDULED)),
-    "running": ("发送中", (_B.RUNNING, _B.PAUSED)),
+    "running": ("发送中", (_B.PLANNING, _B.RUNNING, _B.PAUSED)),
     "finished": ("已结束", (_B.FINISHED, _B.CANCELLED)),
 }
 BUCKETS = (
@@ -37,6 +38,7 @@ _ACTS: Mapping[BroadcastState, tuple[str, ...]] = {
     _B.SUBMITTED: ("edit", "cancel"),
     _B.APPROVED: ("edit", "start", "cancel"),
     _B.SCHEDULED: ("edit", "start", "cancel"),
+    _B.PLANNING: ("cancel",),
     _B.RUNNING: ("pause", "cancel"),
     _B.PAUSED: ("resume", "cancel"),
 }
@@ -216,12 +218,31 @@ async def left_out(stored: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+_STATE_LABELS: Mapping[OutboundState, str] = {
+    OutboundState.PLANNED: "还没轮到",
+    OutboundState.QUEUED: "等待重发或推迟",
+    OutboundState.SENDING: "已交出，等答复",
+    OutboundState.READ: "已读",
+    OutboundState.FAILED: "被渠道拒绝",
+    OutboundState.DEAD: "多次失败",
+}
+
+
 async def progress(core: Core, found: Overview) -> dict[str, Any]:
-    id = found.broadcast.id
-    said = found.answers
+    broadcast, said = found.broadcast, found.answers
+    id = broadcast.id
+    changes = await _changes(id)
+    rate = 0.0
+    if broadcast.started_at is not None:
+        rate = plot.rate(changes, core.clock.now(), broadcast.started_at)
+    planning = broadcast.state == _B.PLANNING
     return {
-        "planned": found.broadcast.planned,
-        "left": await _time_left(core, found.broadcast),
+        "planned": broadcast.planned,
+        "planning": {"people": broadcast.people} if planning else None,
+        "balanced": found.is_balanced or planning,
+        "rate": round(rate, 1) if broadcast.state == _B.RUNNING else 0,
+        "left": await _time_left(core, broadcast, rate),
+        "canary": broadcast.canary,
         "buckets": [
             {
                 "state": bucket.value,
@@ -231,35 +252,129 @@ async def progress(core: Core, found: Overview) -> dict[str, Any]:
             }
             for bucket in BUCKETS
         ],
+        "states": [
+            {
+                "label": phrase(label),
+                "number": found.states[state],
+                "path": f"/broadcasts/{id}?state={state.value}",
+            }
+            for state, label in _STATE_LABELS.items()
+            if found.states.get(state)
+        ],
+        "unknown": await _unknown(core, found),
+        "plot": plot_of(plot.course(changes), broadcast.planned),
         "rsvp": None if said is None else asdict(said),
     }
 
 
-async def _time_left(core: Core, broadcast: Broadcast) -> str:
+async def _changes(id: int) -> list[Change]:
+    found = await rows(
+        "SELECT slot, state, SUM(n) AS n FROM tallies WHERE broadcast_id = ? "
+        "AND slot > 0 GROUP BY slot, state ORDER BY slot",
+        id,
+    )
+    return [plot.change(row["slot"], row["state"], int(row["n"])) for row in found]
+
+
+def plot_of(moments: Sequence[Moment], planned: int) -> dict[str, Any] | None:
+    """What partials/_broadcast_plot.html shows; None before there is a course."""
+    lines = plot.lines(moments, planned)
+    if not lines or not moments[-1].sent:
+        return None
+    return {
+        "width": plot.WIDTH,
+        "height": plot.HEIGHT,
+        "lines": lines,
+        "begin": moments[0].at,
+        "end": moments[-1].at,
+        "planned": planned,
+        "last": moments[-1],
+        "table": plot.table(moments),
+    }
+
+
+async def _unknown(core: Core, found: Overview) -> dict[str, Any] | None:
+    """Of those of whom nobody knows: since when, and whether a receipt may still tell
+    (C-1)."""
+    number = found.counts[Bucket.UNKNOWN]
+    if not number:
+        return None
+    known = await rows(
+        f"SELECT MIN(changed_at) AS since FROM outbox WHERE broadcast_id = ? "
+        f"AND {sweep.NOTEWORTHY} AND state = 'unknown'",
+        found.broadcast.id,
+    )
+    since = known[0]["since"]
+    if since is None:
+        return None
+    return {
+        "number": number,
+        "since": from_micros(since),
+        "until": from_micros(since) + WAITS,
+        "path": f"/broadcasts/{found.broadcast.id}?state=unknown",
+    }
+
+
+async def _time_left(core: Core, broadcast: Broadcast, rate: float) -> str:
     if broadcast.state != _B.RUNNING:
         return ""
-    found = await db.rows(
-        "SELECT channel, COUNT(*) AS n, MIN(due_at) AS due FROM outbox "
-        "WHERE broadcast_id = ? AND state = 'queued' GROUP BY channel",
-        broadcast.id,
-    )
-    if not found:
+    waiting = await _waiting(broadcast.id)
+    if not waiting:
         return ""
-    earliest = from_micros(min(row["due"] for row in found))
+    earliest = from_micros(min(row["due"] for row in waiting))
     if earliest > core.clock.now():
         zone = core.settings.centre.timezone
         at = f"{earliest.astimezone(zone):%m-%d %H:%M}"
         return phrase("{at} 继续发送", at=at)
-    seconds = max(_seconds(core, row["channel"], row["n"]) for row in found)
+    seconds = max(_seconds(core, row["channel"], int(row["n"])) for row in waiting)
+    if rate > 0:
+        seconds = int(sum(int(row["n"]) for row in waiting) / rate) + 1
     if seconds <= 60:
         return phrase("马上发完")
-    return phrase("约 {n} 分钟后发完", n=-(-seconds // 60))
+    if seconds < 7200:
+        return phrase("约 {n} 分钟后发完", n=-(-seconds // 60))
+    return phrase("约 {n} 小时后发完", n=-(-seconds // 3600))
+
+
+async def _waiting(id: int) -> list[Row]:
+    """By channel, from the chunks and from what waits alone: nobody is counted."""
+    return await rows(
+        "SELECT channel, SUM(n) AS n, MIN(due) AS due FROM ("
+        "SELECT channel, SUM(CASE WHEN journalled_to < first_id THEN people "
+        "ELSE last_id - journalled_to END) AS n, MIN(due_at) AS due FROM chunks "
+        "WHERE broadcast_id = ? AND state IN ('held', 'ready', 'leased') "
+        "AND journalled_to < last_id GROUP BY channel UNION ALL "
+        "SELECT channel, COUNT(*) AS n, MIN(due_at) AS due FROM outbox "
+        f"WHERE broadcast_id = ? AND {sweep.NOTEWORTHY} AND state = 'queued' "
+        "GROUP BY channel) w GROUP BY channel",
+        id,
+        id,
+    )
 
 
 def _seconds(core: Core, name: str, messages: int) -> int:
     channel = core.channels.get(name)
     rate = channel.capabilities.rate_per_second if channel else 1.0
     return int(messages / rate) + 1
+
+
+def filters() -> list[dict[str, str]]:
+    """Everything a list can be narrowed to: what people count, and the fine states."""
+    buckets = [(one.value, BUCKET_LABELS[one]) for one in BUCKETS]
+    states = [(one.value, label) for one, label in _STATE_LABELS.items()]
+    return [
+        {"value": value, "label": phrase(label)} for value, label in buckets + states
+    ]
+
+
+def again(found: Overview, actor: Actor) -> dict[str, int] | None:
+    """How many could be sent to again; None where nobody can, or this person can't."""
+    states = (_B.RUNNING, _B.PAUSED, _B.FINISHED)
+    failed, unknown = found.counts[Bucket.REFUSED], found.counts[Bucket.UNKNOWN]
+    able = found.broadcast.state in states and actor.may(Action.BROADCAST)
+    if not able or not (failed or unknown):
+        return None
+    return {"failed": failed, "unknown": unknown}
 
 
 def recipient(core: Core, one: Recipient) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -172,7 +173,7 @@ async def test_another_branch_sees_nothing(core: Core, county: County) -> None:
         running.cancel(core, county.stranger, found.id),
         recipients.overview(county.stranger, found.id),
         recipients.recipients(county.stranger, found.id),
-        recipients.export(core, county.stranger, found.id),
+        recipients.export(core, county.stranger, found.id, Path("never")),
         notices.find(county.clerk, 2**70),
     ):
         with pytest.raises(NotFound):

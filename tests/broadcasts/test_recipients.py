@@ -1,7 +1,7 @@
 """Answers, attendance, the list and its export."""
 
 from datetime import timedelta
-from io import BytesIO
+from pathlib import Path
 
 import pytest
 from python_calamine import load_workbook
@@ -134,14 +134,15 @@ async def test_the_list_is_filtered_and_paged(core: Core, county: County) -> Non
     assert refused.value.status == 422
 
 
-async def test_the_export_holds_text_never_formulas(core: Core, county: County) -> None:
+async def test_the_export_holds_text_never_formulas(
+    core: Core, county: County, tmp_path: Path
+) -> None:
     await county.member("=1+1", ("phone", phone(1)))
     broadcast = await county.approved()
     await running.start(core, county.clerk, broadcast.id)
     await drain(core)
-    book = load_workbook(
-        BytesIO(await recipients.export(core, county.clerk, broadcast.id))
-    )
+    await recipients.export(core, county.clerk, broadcast.id, tmp_path / "a.xlsx")
+    book = load_workbook(tmp_path / "a.xlsx")
     rows = book.get_sheet_by_index(0).to_python()
     assert rows[0][0] == "姓名"
     assert rows[1][:5] == ["=1+1", "柳汀支部", "sms", "138****0001", "渠道已接收"]
