@@ -1,6 +1,7 @@
 """The e-mail channel: entry, parser and relay put together."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -9,7 +10,7 @@ from adapters.mail.compose import Composer
 from adapters.mail.entry import Entry
 from adapters.mail.parse import Envelope
 from adapters.mail.pool import ParserPool
-from adapters.mail.relay import Relay
+from adapters.mail.relay import IN_HAND_PER_CONNECTION, Relay
 from adapters.mail.session import Job, Mail
 from adapters.mail.settings import Settings
 from gateway.contract import (
@@ -35,7 +36,6 @@ CAPABILITIES = Capabilities(
     # Most reports tell a failure only; one may still follow `accepted`.
     delivery_receipts=False,
     batch_size=1,
-    window=5,
     rate_per_second=20,
 )
 
@@ -43,9 +43,9 @@ CAPABILITIES = Capabilities(
 class EmailAdapter:
     """One address of ours, its mail server and its relay."""
 
-    capabilities = CAPABILITIES
-
     def __init__(self, settings: Settings, context: ChannelContext) -> None:
+        window = IN_HAND_PER_CONNECTION * settings.connections
+        self.capabilities = dataclasses.replace(CAPABILITIES, window=window)
         self._settings = settings
         self._clock = context.clock
         self._mailbox = Mailbox(
