@@ -32,12 +32,33 @@ class Subscriber:
         return await self._queue.get()
 
 
+CALM_SECONDS = 0.5  # between two news of one thing that changes all the time
+
+
 class Hub:
     """`outside` hears what pages that other processes serve should be told."""
 
     def __init__(self) -> None:
         self._subscribers: set[Subscriber] = set()
+        self._calm: dict[Change, asyncio.TimerHandle] = {}
+        self._again: set[Change] = set()
         self.outside: Callable[[Change], None] | None = None
+
+    def publish_calmly(self, topic: str, id: object, path: str = "/") -> None:
+        """At once, then at most twice a second: the last change is told in any case."""
+        change = Change(topic, str(id), path)
+        if change in self._calm:
+            self._again.add(change)
+            return
+        self.publish(topic, id, path)
+        loop = asyncio.get_running_loop()
+        self._calm[change] = loop.call_later(CALM_SECONDS, self._rested, change)
+
+    def _rested(self, change: Change) -> None:
+        del self._calm[change]
+        if change in self._again:
+            self._again.discard(change)
+            self.publish_calmly(change.topic, change.id, change.path)
 
     def publish(self, topic: str, id: object, path: str = "/") -> None:
         change = Change(topic, str(id), path)

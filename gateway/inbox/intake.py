@@ -6,7 +6,6 @@ there.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,7 +18,8 @@ from gateway.contract import Event
 from gateway.core import Core
 from gateway.errors import StorageUnavailable
 from gateway.inbox.spool import Record, Spool, encode
-from gateway.inbox.store import store
+from gateway.inbox.store import Stored, store
+from gateway.outbox import follow
 
 log = structlog.get_logger()
 PATIENCE_SECONDS = 2.0  # for a commit; providers wait about five for their answer
@@ -54,7 +54,7 @@ class Inbox:
         self._core = core
         self._patience = patience
         self._waiting: list[_Delivery] = []
-        self._attempt: asyncio.Future[Counter[str]] | None = None
+        self._attempt: asyncio.Future[Stored] | None = None
         self._spool = Spool(storage.data_dir / "spool", storage.spool_mib * 1024 * 1024)
 
     @property
@@ -164,9 +164,12 @@ class Inbox:
             raise StorageUnavailable("late")
         if isinstance(away := self._attempt.exception(), _AWAY):
             raise StorageUnavailable("unreachable", type(away).__name__) from away
-        for channel, count in self._attempt.result().items():
+        stored = self._attempt.result()
+        for channel, count in stored.new.items():
             self._core.metrics.inbound.labels(channel).inc(count)
-        self._core.wakeups.wake("router")
+        if stored.new:
+            self._core.wakeups.wake("router")
+        await follow.announce_moved(self._core, stored.moved)
 
     async def _set_by(self, batch: Sequence[_Delivery]) -> None:
         records = [encode(one.channel, one.events) for one in batch]
@@ -217,7 +220,7 @@ class Inbox:
                 await self._commit_records([record])
 
 
-def _heed(attempt: asyncio.Future[Counter[str]]) -> None:
+def _heed(attempt: asyncio.Future[Stored]) -> None:
     """Nobody may be left to hear the error of a late attempt."""
     if not attempt.cancelled():
         attempt.exception()

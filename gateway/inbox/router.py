@@ -7,7 +7,7 @@ queue.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -135,36 +135,36 @@ class Router:
 
     async def one_by_one(self) -> int:
         """Each in a transaction of its own: after a batch failed."""
-        waiting = await Inbound.filter(state="stored").order_by("id").limit(BATCH)
-        for message in waiting:
-            await self._route(message.id)
+        waiting = await db.rows(
+            f"SELECT id FROM inbound WHERE state = 'stored' ORDER BY id LIMIT {BATCH}"
+        )
+        for row in waiting:
+            await self._route(row["id"])
         return len(waiting)
 
     async def _receipts(self) -> int:
-        """Match new receipts; the others wait for their messages, or a sweep."""
+        """Match receipts that found no message when they came: once soon, since their
+        message may have been settled meanwhile, then by a sweep now and then."""
         sweep = self._core.clock.monotonic() >= self._sweep_at
-        moved: list[int] = []
+        moved = 0
         for channel in self._core.channels:
-            name, after = channel.name, self._receipts_seen.get(channel.name, 0)
-            async with db.transaction():
-                if sweep:
-                    moved += await receipts.apply_waiting(self._core, name)
-                found, last = await receipts.apply_new(self._core, name, after)
-            self._receipts_seen[name] = last
-            moved += found
+            after = self._receipts_seen.get(channel.name, 0)
+            newest = await receipts.waiting_after(channel.name, after)
+            if newest is None and not sweep:
+                continue
+            since = 0 if sweep else after
+            moved += await self._match(channel.name, since)
+            self._receipts_seen[channel.name] = max(after, newest or 0)
         if sweep:
             self._sweep_at = self._core.clock.monotonic() + SWEEP_SECONDS
-        if moved:
-            await self._announce(moved)
-        return len(moved)
+        return moved
 
-    async def _announce(self, outbound_ids: Sequence[int]) -> None:
-        found = await db.rows(
-            "SELECT DISTINCT inquiry_id, broadcast_id, channel, message_kind "
-            f"FROM outbox WHERE id IN ({db.marks(len(outbound_ids))})",
-            *outbound_ids,
+    async def _match(self, channel: str, after: int) -> int:
+        moved = await self._core.commits.run(
+            lambda: receipts.apply_waiting(self._core, channel, after)
         )
-        await follow.announce(self._core, found)
+        await follow.announce_moved(self._core, moved)
+        return len(moved)
 
     async def _route(self, inbound_id: int) -> None:
         try:

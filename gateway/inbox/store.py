@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from gateway import database as db
@@ -22,6 +23,8 @@ from gateway.contract import (
 from gateway.core import Core
 from gateway.database import to_micros
 from gateway.members import consent
+from gateway.outbox import receipts
+from gateway.outbox.moves import Moved
 from gateway.text import clean
 
 T = TypeVar("T")
@@ -58,18 +61,6 @@ _ATTACHMENT = {
     "size": "INT",
     "content": "BYTEA",
 }
-_RECEIPT = {
-    "channel": "TEXT",
-    "key": "TEXT",
-    "provider_id": "TEXT",
-    "reference": "TEXT",
-    "state": "TEXT",
-    "code": "TEXT",
-    "opted_out": "BOOLEAN",
-    "at": "BIGINT",
-    "received_at": "BIGINT",
-    "payload": "BYTEA",
-}
 _REPORT = {
     "channel": "TEXT",
     "key": "TEXT",
@@ -79,16 +70,24 @@ _REPORT = {
 }
 
 
-async def store(core: Core, given: Sequence[Given[Event]]) -> Counter[str]:
-    """Store all, inside the caller's transaction: new messages of each channel."""
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """New messages of each channel, and our own that receipts moved."""
+
+    new: Counter[str]
+    moved: Sequence[Moved]
+
+
+async def store(core: Core, given: Sequence[Given[Event]]) -> Stored:
+    """Store all, inside the caller's transaction."""
     now = to_micros(core.clock.now())
     messages = [(c, e) for c, e in given if isinstance(e, InboundMessage)]
-    receipts = [(c, e) for c, e in given if isinstance(e, DeliveryReceipt)]
+    told = [(c, e) for c, e in given if isinstance(e, DeliveryReceipt)]
     reports = [(c, e) for c, e in given if isinstance(e, OptOut | ChannelTrouble)]
     new = await _messages(messages, now)
-    await _receipts(receipts, now)
+    moved = await _receipts(core, told)
     await _reports(core, reports, now)
-    return Counter(new)
+    return Stored(Counter(new), moved)
 
 
 async def _messages(given: Sequence[Given[InboundMessage]], now: int) -> list[str]:
@@ -160,24 +159,15 @@ async def _attachments(
     await _insert("attachments", _ATTACHMENT, rows)
 
 
-async def _receipts(given: Sequence[Given[DeliveryReceipt]], now: int) -> None:
-    rows = [_receipt(channel, event, now) for channel, event in given]
-    await _insert("receipts", _RECEIPT, rows, {"effect": "''"})
-
-
-def _receipt(channel: str, event: DeliveryReceipt, now: int) -> tuple[Any, ...]:
-    return (
-        channel,
-        key_of(event),
-        clean(event.provider_id)[:254],
-        clean(event.reference)[:64],
-        event.state.value,
-        clean(event.code)[:64],
-        event.opted_out,
-        to_micros(event.at) if event.at else None,
-        now,
-        event.raw,
-    )
+async def _receipts(core: Core, given: Sequence[Given[DeliveryReceipt]]) -> list[Moved]:
+    by_channel: dict[str, list[tuple[str, DeliveryReceipt]]] = {}
+    for channel, event in given:
+        by_channel.setdefault(channel, []).append((key_of(event), event))
+    moved: list[Moved] = []
+    for channel, events in by_channel.items():
+        for part in _slices(events, receipts.BATCH):
+            moved += await receipts.store(core, channel, part)
+    return moved
 
 
 async def _reports(

@@ -13,6 +13,7 @@ from gateway.inquiries import timeline
 from gateway.members import consent
 from gateway.outbox import receipts
 from gateway.outbox.journal import Settlement
+from gateway.outbox.moves import Moved
 from gateway.tables import InquiryEvent
 
 if TYPE_CHECKING:
@@ -80,4 +81,18 @@ async def announce(core: Core, rows: Sequence[Row]) -> None:
     for channel in {r["channel"] for r in rows if r["message_kind"] == "test"}:
         core.hub.publish("channel", channel)
     for broadcast in {r["broadcast_id"] for r in rows if r["broadcast_id"] is not None}:
-        core.hub.publish("broadcast", broadcast)
+        core.hub.publish_calmly("broadcast", broadcast)
+
+
+async def announce_moved(core: Core, moved: Sequence[Moved]) -> None:
+    """Tell open pages what receipts moved; call it after the commit."""
+    for broadcast in {one.broadcast_id for one in moved} - {None}:
+        core.hub.publish_calmly("broadcast", broadcast)
+    alone = [one.id for one in moved if one.broadcast_id is None]
+    if alone:
+        found = await db.rows(
+            "SELECT DISTINCT inquiry_id, broadcast_id, channel, message_kind "
+            f"FROM outbox WHERE id IN ({db.marks(len(alone))})",
+            *alone,
+        )
+        await announce(core, found)

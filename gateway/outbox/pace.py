@@ -1,7 +1,8 @@
 """How fast one channel account may send, on the monotonic clock.
 
-A token bucket under the account's own rate. A refusal for the rate halves it and it
-recovers step by step; after a pause it begins slowly (A-7, A-9).
+A token bucket under the account's own rate. A refusal for the rate halves it; it comes
+back soon to just below where it was refused, and from there by small steps. After a
+pause, and at the start, it begins slowly (A-7, A-9).
 """
 
 from datetime import timedelta
@@ -9,9 +10,13 @@ from datetime import timedelta
 from gateway.clock import Clock
 
 SLOWEST = 0.1  # messages a second, however often the provider complains
-START = 50.0  # messages a second at the first moment, doubled each DOUBLING
+START = 50.0  # messages a second before the first success, doubled each DOUBLING
 DOUBLING = 0.25  # seconds
-RECOVERY = 20.0  # seconds from half the rate back to all of it, and as long from none
+REGAIN = 1.0  # seconds from half of the refused rate back to nearly all of it
+NEARLY = 0.95
+GROWTH = 0.01  # a second, above what was refused last
+BOLD_AFTER = 30.0  # seconds without a refusal, after which growth is BOLD_GROWTH
+BOLD_GROWTH = 0.05
 PAUSE = 60.0  # seconds without a success after which the start is slow again
 
 
@@ -22,20 +27,28 @@ class Pace:
         self._clock = clock
         self._most = rate
         self._allowed = rate  # what throttling left of it
+        self._refused = rate  # the rate at which it was refused last
         self._permits = max(1.0, min(rate, START))
         self._at = clock.monotonic()
         self._blocked_until = self._at
         self._started_at = self._at
-        self._success_at = self._at
+        self._success_at = float("-inf")
         self._halved_at = float("-inf")
+
+    @property
+    def most(self) -> float:
+        """Messages a second, as the account's settings allow."""
+        return self._most
 
     @property
     def rate(self) -> float:
         """Messages a second allowed at this moment."""
-        return self._rate(self._clock.monotonic())
+        self._fill()
+        return self._rate(self._at)
 
     @property
     def is_throttled(self) -> bool:
+        self._fill()
         return self._allowed < self._most or self.seconds_blocked > 0
 
     @property
@@ -56,6 +69,7 @@ class Pace:
     def succeeded(self) -> None:
         now = self._clock.monotonic()
         if now - self._success_at > PAUSE:
+            self._fill()
             self._started_at = now
         self._success_at = now
 
@@ -68,23 +82,42 @@ class Pace:
             self._blocked_until = max(self._blocked_until, wish)
         if self._at - self._halved_at >= 1.0:
             self._halved_at = self._at
-            self._allowed = max(self._rate(self._at) / 2, SLOWEST)
-            self._permits = 0.0
+            self._refused = self._rate(self._at)
+            self._allowed = max(self._refused / 2, SLOWEST)
+            self._permits = min(self._permits, 0.0)
 
     def seconds_to_next(self) -> float:
+        self._fill()
         wait = max(0.0, (1.0 - self._permits) / self._rate(self._at))
         return max(wait, self.seconds_blocked)
 
     def _rate(self, now: float) -> float:
-        doublings = min((now - self._started_at) / DOUBLING, 40.0)
-        slow_start: float = START * 2.0**doublings
-        return max(SLOWEST, min(self._allowed, slow_start))
+        if now - self._success_at > PAUSE:
+            slow_start = START
+        else:
+            doublings = min((now - self._started_at) / DOUBLING, 40.0)
+            slow_start = START * 2.0**doublings
+        return max(min(SLOWEST, self._most), min(self._allowed, slow_start))
 
     def _fill(self) -> None:
         now = self._clock.monotonic()
         passed = now - self._at
-        step = self._most / (2 * RECOVERY)
-        self._allowed = min(self._most, self._allowed + passed * step)
+        if passed <= 0:
+            return
+        if self._allowed < self._most:
+            self._allowed = min(self._most, self._recovered(now, passed))
         self._at = now
         rate = self._rate(now)
         self._permits = min(max(1.0, rate), self._permits + passed * rate)
+
+    def _recovered(self, now: float, passed: float) -> float:
+        """What is allowed after `passed` seconds more without a complaint."""
+        allowed, near = self._allowed, self._refused * NEARLY
+        if allowed < near:
+            step = (near - self._refused / 2) / REGAIN
+            regained = min(near, allowed + passed * step)
+            passed -= (regained - allowed) / step
+            allowed = regained
+        is_bold = now - self._halved_at > BOLD_AFTER
+        growth = BOLD_GROWTH if is_bold else GROWTH
+        return allowed + passed * growth * max(allowed, SLOWEST)

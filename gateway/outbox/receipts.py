@@ -70,11 +70,11 @@ _WAITING = Verdict(0, "")
 
 
 async def store(
-    core: Core, channel: str, receipts: Sequence[DeliveryReceipt]
+    core: Core, channel: str, receipts: Sequence[tuple[str, DeliveryReceipt]]
 ) -> list[Moved]:
-    """Keep new receipts and apply them; the messages that moved. Inside a transaction.
+    """Keep new receipts by their keys, and apply them; the messages that moved.
 
-    A receipt whose key is known changes nothing.
+    Inside a transaction. A receipt whose key is known changes nothing.
     """
     told = [
         Told(
@@ -85,12 +85,12 @@ async def store(
             clean(one.code)[:64],
             one.opted_out,
         )
-        for one in receipts
+        for _, one in receipts
     ]
     verdicts, moved = await _apply(core, channel, told)
     rows = [
         (
-            receipt.key,
+            key,
             said.provider_id,
             said.reference,
             said.state,
@@ -101,7 +101,7 @@ async def store(
             verdict.outbound_id or None,
             verdict.effect,
         )
-        for receipt, said, verdict in zip(receipts, told, verdicts, strict=True)
+        for (key, receipt), said, verdict in zip(receipts, told, verdicts, strict=True)
     ]
     if rows:
         given, values = db.table(_NEW, rows)
@@ -117,7 +117,7 @@ async def store(
     return moved
 
 
-async def apply_early(core: Core, channel: str, sent: Sequence[Sent]) -> list[int]:
+async def apply_early(core: Core, channel: str, sent: Sequence[Sent]) -> list[Moved]:
     """Match receipts that came before the answer to their message."""
     waiting = await db.rows(
         "SELECT id FROM receipts WHERE channel = ? AND effect = '' LIMIT 1", channel
@@ -147,25 +147,24 @@ async def apply_early(core: Core, channel: str, sent: Sequence[Sent]) -> list[in
     return await _apply_stored(core, channel, early)
 
 
-async def apply_new(core: Core, channel: str, after: int) -> tuple[list[int], int]:
-    """Match receipts that came in after the receipt `after`, at most BATCH.
-
-    Returns the ids of the messages that moved, and the last receipt looked at.
-    """
-    new = await db.rows(
-        "SELECT * FROM receipts WHERE channel = ? AND effect = '' AND id > ? "
-        f"ORDER BY id LIMIT {BATCH}",
+async def waiting_after(channel: str, last: int) -> int | None:
+    """The newest receipt after `last` that found no message; None: there is none."""
+    found = await db.rows(
+        "SELECT MAX(id) AS id FROM receipts WHERE channel = ? AND effect = '' "
+        "AND id > ?",
         channel,
-        after,
+        last,
     )
-    last = new[-1]["id"] if new else after
-    return await _apply_stored(core, channel, new), last
+    return None if found[0]["id"] is None else int(found[0]["id"])
 
 
-async def apply_waiting(core: Core, channel: str) -> list[int]:
-    """Match all that still wait, of the last days: after a crash, and now and then."""
-    moved: list[int] = []
-    last = 0
+async def apply_waiting(core: Core, channel: str, after: int = 0) -> list[Moved]:
+    """Match all that still wait, of the last days: after a crash, and now and then.
+
+    Only receipts with an id above `after`. Inside a transaction.
+    """
+    moved: list[Moved] = []
+    last = after
     while True:
         waiting = await db.rows(
             "SELECT * FROM receipts WHERE channel = ? AND effect = '' "
@@ -180,8 +179,8 @@ async def apply_waiting(core: Core, channel: str) -> list[int]:
         last = waiting[-1]["id"]
 
 
-async def _apply_stored(core: Core, channel: str, rows: Sequence[Row]) -> list[int]:
-    """Apply receipts that were stored before; ids of the messages that moved."""
+async def _apply_stored(core: Core, channel: str, rows: Sequence[Row]) -> list[Moved]:
+    """Apply receipts that were stored before; the messages that moved."""
     unique = {row["id"]: row for row in rows}
     told = [
         Told(
@@ -208,7 +207,7 @@ async def _apply_stored(core: Core, channel: str, rows: Sequence[Row]) -> list[i
             f"FROM {given} AS g WHERE receipts.id = g.id",
             *values,
         )
-    return [one.id for one in moved]
+    return moved
 
 
 @dataclass(slots=True)

@@ -40,7 +40,6 @@ from gateway.text import clean
 log = structlog.get_logger()
 POLL_SECONDS = 1.0  # how late a lost wake-up may be noticed
 CAP_SECONDS = 1.0  # how old the list of broadcasts of the last day may be
-TELL_SECONDS = 0.5  # how often open pages hear of one broadcast
 _LATE = 10_000  # messages told unknown whose late answer would still be understood
 
 
@@ -90,7 +89,6 @@ class Sender:
         self._flying: dict[str, Flying] = {}
         self._late: OrderedDict[str, Flying] = OrderedDict()
         self._answered: list[Answered] = []  # waits for the commit that settles it
-        self._told: dict[int, float] = {}
         self._chunk: Row | None = None  # leased, with recipients left
         self._known_cap: Cap | None = None
         self._cap_at = 0.0
@@ -358,19 +356,8 @@ class Sender:
             outbound.labels(self._channel.name, state).inc(number)
 
     async def _tell(self, done: Round) -> None:
-        """Open pages read again; of a running broadcast now and then."""
         rows = [one.row for one in done.settled] + [one.row for one in done.admitted]
-        now = self._core.clock.monotonic()
-        news = []
-        for row in rows:
-            id = row["broadcast_id"]
-            if id is None:
-                news.append(row)
-            elif now - self._told.get(id, float("-inf")) >= TELL_SECONDS:
-                self._told[id] = now
-                news.append(row)
-        if news:
-            await follow.announce(self._core, news)
+        await follow.announce(self._core, rows)
 
     def _settlement(self, answered: Answered) -> Settlement:
         flying, outcome = answered

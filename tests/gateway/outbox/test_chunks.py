@@ -277,7 +277,7 @@ async def receipt(core: Core, id: str, state: ReceiptState, n: int = 0) -> None:
     told = DeliveryReceipt(
         key=f"{id}:{state}:{n}", provider_id=id, state=state, raw=b"raw"
     )
-    await core.commits.run(lambda: receipts.store(core, "短信", [told]))
+    await core.commits.run(lambda: receipts.store(core, "短信", [(told.key, told)]))
 
 
 async def test_the_receipts_of_all_parts_make_one_state(
