@@ -36,6 +36,7 @@ HEARTBEAT_SECONDS = 5.0
 PATIENCE_SECONDS = 30.0  # for a sign of life of what looks every few seconds
 BACK_OFF_SECONDS = 30.0  # after a crash loop; doubled with each further end
 LONGEST_BACK_OFF_SECONDS = 300.0
+REACH_TRIES = 5
 CRASHES = 3  # within nodes.LOOPS
 BOTS = "onebot"  # the adapter whose clients dial in
 SCHEDULER = "scheduler"
@@ -88,6 +89,7 @@ class Runtime:
 
     async def start(self) -> None:
         """Recover what a dead process left, then open for work."""
+        await self._reach()
         now = await nodes.now(self._ask, self.core.clock)
         await self.recover(now)
         self.core.node_id = await nodes.begin(self._ask, self.roles, now)
@@ -96,6 +98,16 @@ class Runtime:
         await self._heed_crashes()
         self._start_parts()
         await self._tenure.step()
+
+    async def _reach(self) -> None:
+        """The line is impatient; a start on a busy machine need not be."""
+        for left in reversed(range(REACH_TRIES if self._signals else 0)):
+            try:
+                await self._ask("SELECT 1 AS one")
+                return
+            except StorageUnavailable:
+                if not left:
+                    raise
 
     async def drain(self) -> None:
         """Send nothing new, settle what is answered, leave the rest to the others.
