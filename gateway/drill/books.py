@@ -17,10 +17,10 @@ SETTLED_WITHIN = 5.0  # seconds until a killed client's last transaction has end
 _OPEN = """
 SELECT o.id, o.channel FROM outbox o WHERE o.state = 'sending'
 UNION ALL
-SELECT o.id, o.channel FROM chunks c JOIN outbox o
-ON o.id BETWEEN c.first_id AND c.journalled_to
+SELECT o.id, o.channel FROM chunks c CROSS JOIN outbox o
+WHERE o.id BETWEEN c.first_id AND c.journalled_to
 AND o.broadcast_id = c.broadcast_id AND o.channel = c.channel
-WHERE c.state IN ('leased', 'ready') AND o.state = 'planned'
+AND c.state IN ('leased', 'ready') AND o.state = 'planned'
 """
 # An intent is an attempt, or a chunk's mark above the row.
 _MESSAGES = """
