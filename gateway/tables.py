@@ -127,7 +127,10 @@ class Member(Model):
 
     class Meta:
         table = "members"
-        indexes = (Index(fields=("organisation_id", "name")),)
+        indexes = (
+            Index(fields=("organisation_id", "name")),
+            Index(fields=("name",)),
+        )
 
 
 class MemberTag(Model):
@@ -241,10 +244,8 @@ class Inbound(Model):
     class Meta:
         table = "inbound"
         unique_together = (("channel", "key"),)
-        indexes = (
-            Index(fields=("state",)),
-            Index(fields=("kind", "value", "received_at")),
-        )
+        # And partial ones: migrations/0002
+        indexes = (Index(fields=("kind", "value", "received_at")),)
 
 
 class AttachmentRow(Model):
@@ -299,6 +300,7 @@ class Inquiry(Model):
     closed_at = InstantField(null=True)
     changed_at = InstantField()
     last_inbound_at = InstantField(null=True)
+    worked_at = InstantField(null=True)  # by staff, last
 
     organisation_id: int
     member_id: int | None
@@ -308,12 +310,10 @@ class Inquiry(Model):
         table = "inquiries"
         indexes = (
             Index(fields=("member_id",)),
-            Index(fields=("organisation_id",)),
-            Index(fields=("owner_id",)),
-            Index(fields=("state", "deadline_at")),
+            Index(fields=("organisation_id", "state", "deadline_at")),
             Index(fields=("kind", "value")),
             Index(fields=("changed_at",)),
-        )
+        )  # and partial ones: migrations/0002
 
 
 class InquiryEvent(Model):

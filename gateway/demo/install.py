@@ -283,6 +283,8 @@ class _Story:
             **more,
         )
         self._inquiry.changed_at = at
+        if person:
+            self._inquiry.worked_at = at
 
     async def _inbound(self, number: int, step: demo.Step, at: datetime) -> Inbound:
         assert self._address is not None

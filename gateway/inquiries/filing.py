@@ -35,7 +35,7 @@ async def move(
         await timeline.note(
             core, source, "moved_out", actor, data={"number": target.number}
         )
-        await source.save(update_fields=["changed_at"])
+        await source.save(update_fields=["changed_at", "worked_at"])
         await _audited(core, actor, "message.moved", inbound_id, source, target)
     await timeline.announce(core, [source.id, target.id])
 
@@ -52,7 +52,7 @@ async def split(core: Core, actor: Actor, number: str, inbound_id: int) -> str:
         await timeline.note(
             core, source, "moved_out", actor, data={"number": target.number}
         )
-        await source.save(update_fields=["changed_at"])
+        await source.save(update_fields=["changed_at", "worked_at"])
         await _audited(core, actor, "message.split", inbound_id, source, target)
     await timeline.announce(core, [source.id, target.id])
     core.wakeups.wake_all()

@@ -50,9 +50,9 @@ def _is_htmx(request: web.Request) -> bool:
     )
 
 
-async def count(actor: Actor) -> Mapping[str, int]:
+async def count(actor: Actor) -> Mapping[str, int | str]:
     """For the navigation (`app[COUNTS]`): what waits for an answer."""
-    return {"inquiries": await queries.open_count(actor)}
+    return {"inquiries": shown(await queries.open_count(actor))}
 
 
 # --- The stream ---------------------------------------------------------------------
@@ -135,6 +135,11 @@ async def _rows(
     }
 
 
+def shown(number: int) -> int | str:
+    """Nobody reads a number of four digits on a tab, and counting it would cost."""
+    return number if number < queries.MOST else f"{queries.MOST - 1}+"
+
+
 async def _tabs(
     request: web.Request, actor: Actor, wanted: Filter
 ) -> list[dict[str, Any]]:
@@ -143,7 +148,7 @@ async def _tabs(
         {
             "key": key,
             "label": text(request, label),
-            "number": numbers[key],
+            "number": shown(numbers[key]),
             "path": f"/inquiries?tab={key}",
             "current": key == wanted.tab,
             "alert": key in ("overdue", "attention") and numbers[key] > 0,

@@ -5,14 +5,14 @@ Everybody sees the matters of their own subtree, and those it received first (C2
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from gateway import addresses
 from gateway.actors import Actor
-from gateway.database import Row, rows, to_micros
+from gateway.database import Row, marks, rows, to_micros
 from gateway.text import fold_width
 
 PAGE = 50  # rows
@@ -52,14 +52,13 @@ class _Where:
     values: tuple[object, ...]
 
 
-# A member waits for a first look: nobody has touched it since the last message.
-_UNREAD = """CASE WHEN i.attention <> '' OR (i.state IN ('new', 'open')
-  AND NOT EXISTS (SELECT 1 FROM inquiry_events e WHERE e.inquiry_id = i.id
-    AND e.staff_id IS NOT NULL AND e.at >= COALESCE(i.last_inbound_at, i.received_at)))
-  THEN 1 ELSE 0 END"""
+# A member waits for a first look: nobody has worked on it since the last message. The
+# index inquiries_unread holds these rows, so it has the same words.
+_IS_UNREAD = """(i.attention <> '' OR (i.state IN ('new', 'open') AND
+  COALESCE(i.worked_at, 0) < COALESCE(i.last_inbound_at, i.received_at)))"""
+_UNREAD = f"CASE WHEN {_IS_UNREAD} THEN 1 ELSE 0 END"
 _TABLES = """FROM inquiries i
 JOIN organisations o ON o.id = i.organisation_id
-JOIN organisations f ON f.id = i.first_organisation_id
 LEFT JOIN staff s ON s.id = i.owner_id
 LEFT JOIN members m ON m.id = i.member_id
 LEFT JOIN organisations b ON b.id = m.organisation_id"""
@@ -68,48 +67,225 @@ _COLUMNS = f"""i.id, i.number, i.state, i.urgency, i.matter, i.source, i.channel
   i.deadline_at, i.deadline_provisional, i.closed_at, i.first_response_at, i.reopened,
   s.name AS owner, o.name AS organisation, m.name AS member,
   b.name AS member_organisation, {_UNREAD} AS unread"""
+_OPEN = "i.state <> 'closed'"
+_FEW = 150  # organisations; their matters are found sooner than sorted ones are sifted
+_SCAN = 5_000  # rows that one search looks into; the next page goes on from there
+MOST = 1000  # counted no further
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Part of a list: rows of one rank, in the order of one column."""
+
+    rank: int
+    sql: str
+    column: str
+    newest: bool  # else what is due first
+
+
+_NEWEST = (_Run(0, "1 = 1", "changed_at", newest=True),)
 # What is new stands on top, newest first; then what presses most.
 _BY_DEADLINE = (
-    "CASE WHEN t.unread = 1 THEN 0 WHEN t.state IN ('new', 'open') THEN 1 ELSE 2 END",
-    "CASE WHEN t.unread = 1 THEN -t.changed_at ELSE t.deadline_at END",
+    _Run(0, _IS_UNREAD, "changed_at", newest=True),
+    _Run(
+        1,
+        f"i.state IN ('new', 'open') AND NOT {_IS_UNREAD}",
+        "deadline_at",
+        newest=False,
+    ),
+    _Run(
+        2,
+        f"i.state IN ('waiting', 'answered') AND NOT {_IS_UNREAD}",
+        "deadline_at",
+        newest=False,
+    ),
 )
-_ORDERS: Mapping[str, tuple[str, str]] = {
+_ORDERS: Mapping[str, tuple[_Run, ...]] = {
     "open": _BY_DEADLINE,
     "mine": _BY_DEADLINE,
-    "overdue": ("0", "t.deadline_at"),
+    "overdue": (_Run(0, "1 = 1", "deadline_at", newest=False),),
 }
-_NEWEST = ("0", "-t.changed_at")
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A row's place in its list."""
+
+    rank: int
+    position: int  # ascending: what is newest first counts down
+    id: int
+
+    @property
+    def cursor(self) -> str:
+        place = [self.rank, self.position, -self.id]
+        return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
 
 
 async def listing(
     actor: Actor, wanted: Filter, now: datetime, cursor: str = "", size: int = PAGE
 ) -> Page:
-    """One page of the stream, after `cursor`; a broken cursor starts anew."""
-    where = _where(actor, wanted, now)
-    rank, position = _ORDERS.get(wanted.tab, _NEWEST)
-    after = _read_cursor(cursor)
-    beyond = f"WHERE ({rank}, {position}, -t.id) > (?, ?, ?)" if after else ""
-    found = await rows(
-        f"SELECT t.*, {rank} AS page_rank, {position} AS page_position FROM "
-        f"(SELECT {_COLUMNS} {_TABLES} WHERE {where.sql}) t {beyond} "
-        f"ORDER BY page_rank, page_position, t.id DESC LIMIT {size + 1}",
-        *where.values,
-        *after,
+    """One page of the stream, after `cursor`; a broken cursor starts anew.
+
+    A search may find less than a page and still have a cursor: it looked into so many
+    rows, and goes on from there.
+    """
+    sight = await _sight(actor)
+    q = wanted.q[:_LONGEST_SEARCH]
+    if q and not cursor and (named := await _named(sight, wanted, q, actor, now)):
+        return Page(await _rows(named[:size]), "")
+    found, after = list[_Place](), _read_cursor(cursor)
+    few = sight.few or (_is_short(wanted) and not sight.all)
+    where = _narrowed(sight, wanted, actor, now, few=few)
+    for run in _ORDERS.get(wanted.tab, _NEWEST):
+        if after is not None and run.rank < after.rank:
+            continue
+        start = after if after is not None and after.rank == run.rank else None
+        if q:
+            base = None if few else _tab(wanted.tab, actor, now)
+            more, stopped = await _searched(run, where, base, start, size + 1, q)
+            found += more
+            if stopped is not None and len(found) <= size:
+                return Page(await _rows([one.id for one in found]), stopped.cursor)
+        else:
+            missing = size + 1 - len(found)
+            found += await _places(run, where, start, missing, few=few)
+        if len(found) > size:
+            break
+    rows = await _rows([one.id for one in found[:size]])
+    return Page(rows, found[size - 1].cursor if len(found) > size else "")
+
+
+def _is_short(wanted: Filter) -> bool:
+    """Whether so little is asked for that sorting it is less work than sifting."""
+    narrow = bool(wanted.state or wanted.channel or wanted.matter or wanted.urgency)
+    return wanted.tab in ("waiting", "mine") or (
+        narrow and wanted.tab in ("closed", "all")
     )
-    more = len(found) > size
-    found = found[:size]
-    return Page(found, _cursor(found[-1]) if more else "")
+
+
+async def _places(
+    run: _Run,
+    where: _Where,
+    after: _Place | None,
+    limit: int,
+    *,
+    few: bool = False,
+    skipped: int = 0,
+) -> list[_Place]:
+    """The next rows of a run. With `few` no index gives the order: rows are found by
+    their organisation and sorted; the plus sign says so."""
+    beyond = _beyond(run, after)
+    order = _order(run).replace("i.", "+i.") if few else _order(run)
+    found = await rows(
+        f"SELECT i.id, i.{run.column} AS at FROM inquiries i "
+        f"WHERE {where.sql} AND {run.sql} AND {beyond.sql} "
+        f"ORDER BY {order} LIMIT {limit} OFFSET {skipped}",
+        *where.values,
+        *beyond.values,
+    )
+    return [_place(run, row) for row in found]
+
+
+def _order(run: _Run) -> str:
+    return f"i.{run.column}{' DESC' if run.newest else ''}, i.id DESC"
+
+
+def _place(run: _Run, row: Row) -> _Place:
+    return _Place(run.rank, -row["at"] if run.newest else row["at"], row["id"])
+
+
+def _beyond(run: _Run, after: _Place | None) -> _Where:
+    if after is None:
+        return _Where("1 = 1", ())
+    column = f"i.{run.column}"
+    if run.newest:
+        return _Where(f"({column}, i.id) < (?, ?)", (-after.position, after.id))
+    at = after.position
+    return _Where(f"{column} >= ? AND ({column} > ? OR i.id < ?)", (at, at, after.id))
+
+
+async def _searched(
+    run: _Run,
+    where: _Where,
+    base: _Where | None,
+    after: _Place | None,
+    limit: int,
+    q: str,
+) -> tuple[list[_Place], _Place | None]:
+    """Rows that hold `q`: all, or with `base` among its next _SCAN ones; then also
+    where it stopped."""
+    ends = []
+    if base is not None:
+        ends = await _places(run, base, after, 1, skipped=_SCAN - 1)
+    until = _until(run, ends[0]) if ends else _Where("1 = 1", ())
+    beyond, search = _beyond(run, after), _search(q)
+    found = await rows(
+        f"SELECT i.id, i.{run.column} AS at FROM inquiries i "
+        "LEFT JOIN members m ON m.id = i.member_id WHERE "
+        f"{where.sql} AND {run.sql} AND {beyond.sql} AND {until.sql} AND "
+        f"({search.sql}) ORDER BY {_order(run)} LIMIT {limit}",
+        *where.values,
+        *beyond.values,
+        *until.values,
+        *search.values,
+    )
+    return [_place(run, row) for row in found], ends[0] if ends else None
+
+
+def _until(run: _Run, last: _Place) -> _Where:
+    column, at = f"i.{run.column}", abs(last.position)
+    sign = ">" if run.newest else "<"
+    return _Where(
+        f"({column} {sign} ? OR ({column} = ? AND i.id >= ?))", (at, at, last.id)
+    )
+
+
+async def _named(
+    sight: "_Sight", wanted: Filter, q: str, actor: Actor, now: datetime
+) -> list[int]:
+    """What a whole number or telephone names, newest first; nothing is looked through
+    for it."""
+    where = _narrowed(sight, wanted, actor, now, few=False)
+    named = _Where("i.number = ?", (fold_width(q),))
+    with suppress(addresses.AddressError):
+        phone = addresses.phone(q)
+        named = _Where(
+            "i.id IN (SELECT x.id FROM inquiries x WHERE x.kind = 'phone' AND "
+            "x.value = ? UNION SELECT x.id FROM addresses a JOIN inquiries x ON "
+            "x.member_id = a.member_id WHERE a.kind = 'phone' AND a.value = ?)",
+            (phone.value, phone.value),
+        )
+    found = await rows(
+        f"SELECT i.id FROM inquiries i WHERE {named.sql} AND {where.sql} "
+        "ORDER BY +i.changed_at DESC, i.id DESC LIMIT 200",
+        *named.values,
+        *where.values,
+    )
+    return [row["id"] for row in found]
+
+
+async def _rows(ids: Sequence[int]) -> list[Row]:
+    """These, in this order."""
+    if not ids:
+        return []
+    found = await rows(
+        f"SELECT {_COLUMNS} {_TABLES} WHERE i.id IN ({marks(len(ids))})", *ids
+    )
+    known = {row["id"]: row for row in found}
+    return [known[id] for id in ids if id in known]
 
 
 async def one_row(
     actor: Actor, wanted: Filter, now: datetime, inquiry_id: int
 ) -> Row | None:
     """The row of one inquiry; None where `wanted` leaves it out."""
-    where = _where(actor, wanted, now)
+    where = _narrowed(await _sight(actor), wanted, actor, now, few=False)
+    if wanted.q:
+        where = _all([where, _search(wanted.q[:_LONGEST_SEARCH])])
     found = await rows(
-        f"SELECT {_COLUMNS} {_TABLES} WHERE {where.sql} AND i.id = ?",
-        *where.values,
+        f"SELECT {_COLUMNS} {_TABLES} WHERE i.id = ? AND {where.sql}",
         inquiry_id,
+        *where.values,
     )
     return found[0] if found else None
 
@@ -121,45 +297,115 @@ async def number_of(inquiry_id: int) -> str:
 
 
 async def counts(actor: Actor, now: datetime) -> dict[str, int]:
-    """How many inquiries each tab holds, whatever else is filtered."""
-    seen = _sees(actor)
-    cases, values = [], list[object]()
-    for tab in TABS:
-        condition = _tab(tab, actor, now)
-        cases.append(f"COUNT(CASE WHEN {condition.sql} THEN 1 END) AS n_{tab}")
-        values.extend(condition.values)
-    found = await rows(
-        f"SELECT {', '.join(cases)} {_TABLES} WHERE {seen.sql}", *values, *seen.values
-    )
-    return {tab: int(found[0][f"n_{tab}"]) for tab in TABS}
+    """How many inquiries each tab holds, whatever else is filtered; at most MOST."""
+    sight = await _sight(actor)
+    return {
+        tab: await _count(
+            sight.parts if tab == "attention" else sight.counted,
+            _tab(tab, actor, now),
+        )
+        for tab in TABS
+    }
 
 
 async def open_count(actor: Actor) -> int:
-    """What waits for somebody of the actor's subtree, for the navigation."""
-    seen = _sees(actor)
+    """What waits for somebody of the actor's subtree, for the navigation; at most
+    MOST."""
+    waiting = _Where(f"{_OPEN} AND i.state IN ('new', 'open')", ())
+    return await _count((await _sight(actor)).counted, waiting)
+
+
+async def _count(seen: Sequence[_Where], what: _Where) -> int:
+    """Each part of what one sees is found by its own index."""
+    parts = [_all([part, what]) for part in seen]
+    union = " UNION ALL ".join(
+        f"SELECT i.id FROM inquiries i WHERE {part.sql}" for part in parts
+    )
     found = await rows(
-        f"SELECT COUNT(*) AS n {_TABLES} WHERE i.state IN ('new', 'open') "
-        f"AND {seen.sql}",
-        *seen.values,
+        f"SELECT COUNT(*) AS n FROM (SELECT 1 FROM ({union}) AS u LIMIT {MOST}) AS c",
+        *(value for part in parts for value in part.values),
     )
     return int(found[0]["n"])
 
 
-def _where(actor: Actor, wanted: Filter, now: datetime) -> _Where:
-    parts = [_sees(actor), _tab(wanted.tab, actor, now)]
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """What an actor sees, in parts that have nothing in common."""
+
+    parts: tuple[_Where, ...]
+    counted: tuple[_Where, ...]  # the same, found by organisation
+    few: bool = False  # it is the matters of a few organisations
+    all: bool = False
+
+    def whole(self, few: bool) -> _Where:
+        """`few`: rows are found by organisation."""
+        parts = self.counted if few else self.parts
+        joined = " OR ".join(f"({part.sql})" for part in parts)
+        values = tuple(value for part in parts for value in part.values)
+        return _Where(f"({joined})", values)
+
+
+async def _sight(actor: Actor) -> _Sight:
+    if await _sees_all(actor):
+        everything = (_Where("1 = 1", ()),)
+        return _Sight(everything, everything, all=True)
+    under = "SELECT x.id FROM organisations x WHERE x.path LIKE ?"
+    found = await rows(f"{under} LIMIT {_FEW + 1}", f"{actor.path}%")
+    few = len(found) <= _FEW
+    if few:
+        ids = tuple(row["id"] for row in found)
+        own = _Where(marks(len(ids)) or "NULL", ids)
+    else:
+        own = _Where(under, (f"{actor.path}%",))
+    # Of many organisations rows are found in order and sifted, but counted by each.
+    return _Sight(
+        _seen(own, "" if few else "+"),
+        _seen(own, ""),
+        few,
+    )
+
+
+def _seen(own: _Where, sign: str) -> tuple[_Where, ...]:
+    """Theirs, and those that they received first and handed on (C2). With a plus sign
+    no index of organisations is used."""
+    return (
+        _Where(f"{sign}i.organisation_id IN ({own.sql})", own.values),
+        _Where(
+            "i.first_organisation_id <> i.organisation_id AND "
+            f"{sign}i.first_organisation_id IN ({own.sql}) "
+            f"AND i.organisation_id NOT IN ({own.sql})",
+            own.values * 2,
+        ),
+    )
+
+
+async def _sees_all(actor: Actor) -> bool:
+    """Asked only of the top: all others miss something."""
+    if actor.path.count("/") > 2:
+        return False
+    found = await rows(
+        "SELECT 1 AS x FROM organisations WHERE path NOT LIKE ? LIMIT 1",
+        f"{actor.path}%",
+    )
+    return not found
+
+
+def _narrowed(
+    sight: _Sight, wanted: Filter, actor: Actor, now: datetime, *, few: bool
+) -> _Where:
+    """All that is asked for besides the search."""
+    parts = [sight.whole(few), _tab(wanted.tab, actor, now)]
     for column in ("state", "channel", "matter", "urgency"):
         if value := getattr(wanted, column):
             parts.append(_column(column, value))
     if wanted.organisation:
         parts.append(
             _Where(
-                "o.path LIKE (SELECT x.path FROM organisations x WHERE x.code = ?)"
-                " || '%'",
+                "i.organisation_id IN (SELECT y.id FROM organisations y JOIN "
+                "organisations x ON y.path LIKE x.path || '%' WHERE x.code = ?)",
                 (wanted.organisation,),
             )
         )
-    if wanted.q:
-        parts.append(_search(wanted.q[:_LONGEST_SEARCH]))
     return _all(parts)
 
 
@@ -175,24 +421,19 @@ def _column(column: str, value: str) -> _Where:
     return _Where(f"i.{column} = ?", (value,))
 
 
-def _sees(actor: Actor) -> _Where:
-    return _Where(
-        "(o.path LIKE ? OR f.path LIKE ?)", (f"{actor.path}%", f"{actor.path}%")
-    )
-
-
 def _tab(tab: str, actor: Actor, now: datetime) -> _Where:
     match tab:
         case "mine":
             mine = -1 if actor.staff_id is None else actor.staff_id
-            return _Where("i.state <> 'closed' AND i.owner_id = ?", (mine,))
+            return _Where(f"{_OPEN} AND i.owner_id = ?", (mine,))
         case "overdue":
             return _Where(
-                "i.state IN ('new', 'open', 'waiting') AND i.deadline_at <= ?",
+                f"{_OPEN} AND i.state IN ('new', 'open', 'waiting') "
+                "AND i.deadline_at <= ?",
                 (to_micros(now),),
             )
         case "waiting":
-            return _Where("i.state = 'waiting'", ())
+            return _Where(f"{_OPEN} AND i.state = 'waiting'", ())
         case "attention":
             return _Where("i.attention <> ''", ())
         case "closed":
@@ -200,7 +441,7 @@ def _tab(tab: str, actor: Actor, now: datetime) -> _Where:
         case "all":
             return _Where("1 = 1", ())
         case _:
-            return _Where("i.state <> 'closed'", ())
+            return _Where(_OPEN, ())
 
 
 def _search(text: str) -> _Where:
@@ -209,12 +450,13 @@ def _search(text: str) -> _Where:
     Any finer search would find out what the mask hides (security.md, S-40).
     """
     words = f"%{_escaped(text.lower())}%"
-    sql = (
-        "i.number LIKE ? ESCAPE '!' OR LOWER(i.contact_name) LIKE ? ESCAPE '!' "
-        "OR LOWER(COALESCE(m.name, '')) LIKE ? ESCAPE '!' "
-        "OR LOWER(i.text) LIKE ? ESCAPE '!'"
-    )
-    values: tuple[object, ...] = (words, words, words, words)
+    columns = ["i.contact_name", "COALESCE(m.name, '')", "i.text"]
+    if text.lower() != text.upper():  # else there is no case to be blind to
+        columns = [f"LOWER({one})" for one in columns]
+    if any(one.isdecimal() for one in text):
+        columns.insert(0, "i.number")
+    sql = " OR ".join(f"{one} LIKE ? ESCAPE '!'" for one in columns)
+    values: tuple[object, ...] = (words,) * len(columns)
     digits = fold_width(text)
     if len(digits) == 4 and digits.isdecimal():
         return _Where(
@@ -236,18 +478,12 @@ def _escaped(text: str) -> str:
     return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
 
 
-def _cursor(row: Row) -> str:
-    place = [row["page_rank"], row["page_position"], -row["id"]]
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
-
-
-def _read_cursor(cursor: str) -> tuple[Any, ...]:
+def _read_cursor(cursor: str) -> _Place | None:
     try:
         place = json.loads(base64.urlsafe_b64decode(cursor.encode()))
     except (ValueError, RecursionError):
-        return ()
+        return None
     whole = isinstance(place, list) and len(place) == 3
     if not whole or not all(type(n) is int and abs(n) < 2**63 for n in place):
-        return ()
-    # PostgreSQL compares the rank as a 32-bit number.
-    return tuple(place) if abs(place[0]) < 2**31 else ()
+        return None
+    return _Place(place[0], place[1], -place[2])

@@ -26,6 +26,8 @@ async def note(
 ) -> InquiryEvent:
     """Append one line. `more`: inbound_id, outbound_id, data."""
     inquiry.changed_at = core.clock.now()
+    if actor.staff_id is not None:
+        inquiry.worked_at = inquiry.changed_at
     return await InquiryEvent.create(
         inquiry=inquiry,
         at=inquiry.changed_at,

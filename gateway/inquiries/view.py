@@ -294,15 +294,15 @@ async def _member(inquiry: Inquiry, say: Say) -> dict[str, Any] | None:
 async def _candidates(actor: Actor, inquiry: Inquiry) -> list[dict[str, Any]]:
     """Members who may have written: of this name, or who claimed this address."""
     found = await rows(
-        "SELECT DISTINCT m.id, m.name, o.name AS organisation FROM members m "
+        "SELECT m.id, m.name, o.name AS organisation FROM members m "
         "JOIN organisations o ON o.id = m.organisation_id "
-        "LEFT JOIN addresses a ON a.member_id = m.id "
-        "WHERE o.path LIKE ? AND ((a.kind = ? AND a.value = ?) OR m.name = ?) "
+        "WHERE m.id IN (SELECT member_id FROM addresses WHERE kind = ? AND value = ? "
+        "UNION SELECT id FROM members WHERE name = ?) AND o.path LIKE ? "
         "ORDER BY m.id LIMIT 20",
-        f"{actor.path}%",
         inquiry.kind,
         inquiry.value,
         inquiry.contact_name,
+        f"{actor.path}%",
     )
     return [
         {"value": one["id"], "label": f"{one['name']}　{one['organisation']}"}
@@ -379,12 +379,15 @@ def _directors(
 
 
 async def _offices(inquiry: Inquiry) -> list[dict[str, str]]:
-    found = (
-        await Organisation.filter(kind__in=["county", "centre", "office"])
-        .exclude(id=inquiry.organisation_id)
-        .order_by("path")
+    found = await rows(
+        "SELECT code, name FROM organisations WHERE id <> ? "
+        "AND kind IN ('county', 'centre', 'office') ORDER BY path",
+        inquiry.organisation_id,
     )
-    return [{"value": one.code, "label": f"{one.name}　{one.code}"} for one in found]
+    return [
+        {"value": one["code"], "label": f"{one['name']}　{one['code']}"}
+        for one in found
+    ]
 
 
 async def _extensions(

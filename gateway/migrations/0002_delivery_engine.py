@@ -131,6 +131,43 @@ class Migration(migrations.Migration):
             name=None,
             fields=['channel', 'reference'],
         ),
+        ops.AddField(
+            model_name='Inquiry',
+            name='worked_at',
+            field=InstantField(null=True),
+        ),
+        ops.RemoveIndex(model_name='Inquiry', name=None, fields=['organisation_id']),
+        ops.RemoveIndex(model_name='Inquiry', name=None, fields=['owner_id']),
+        ops.RemoveIndex(
+            model_name='Inquiry', name=None, fields=['state', 'deadline_at']
+        ),
+        ops.AddIndex(
+            model_name='Inquiry',
+            index=Index(fields=['organisation_id', 'state', 'deadline_at']),
+        ),
+        ops.AddIndex(model_name='Member', index=Index(fields=['name'])),
+        ops.RemoveIndex(model_name='Inbound', name=None, fields=['state']),
+        # What waits, and what is open, is little of all that ever came.
+        ops.RunSQL(
+            [
+                "CREATE INDEX inbound_stored ON inbound (id) WHERE state = 'stored'",
+                "CREATE INDEX inbound_review ON inbound (id) WHERE state = 'review'",
+                "UPDATE inquiries SET worked_at = (SELECT MAX(e.at) FROM "
+                "inquiry_events e WHERE e.inquiry_id = inquiries.id "
+                "AND e.staff_id IS NOT NULL)",
+                "CREATE INDEX inquiries_unread ON inquiries (changed_at, id) WHERE "
+                "(attention <> '' OR (state IN ('new', 'open') AND "
+                "COALESCE(worked_at, 0) < COALESCE(last_inbound_at, received_at)))",
+                "CREATE INDEX inquiries_due ON inquiries (deadline_at, id DESC, state) "
+                "WHERE state <> 'closed'",
+                "CREATE INDEX inquiries_owner ON inquiries (owner_id, state, "
+                "deadline_at) WHERE state <> 'closed'",
+                "CREATE INDEX inquiries_attention ON inquiries (changed_at) "
+                "WHERE attention <> ''",
+                "CREATE INDEX inquiries_handed_on ON inquiries (first_organisation_id) "
+                "WHERE first_organisation_id <> organisation_id",
+            ]
+        ),
         # Every index costs each of 2.5 million rows, and one on a column that all rows
         # change costs twice. So each holds only the rows that its query looks for.
         ops.RunSQL(

@@ -12,7 +12,6 @@ from gateway.channels import NoRoute, Reach, choose
 from gateway.consent import OPT_OUT_WORDS
 from gateway.contract import AddressKind, MessageKind
 from gateway.core import Core
-from gateway.inbox.bulk.read import counts_replies
 from gateway.inbox.bulk.world import (
     Belongs,
     Letter,
@@ -42,7 +41,7 @@ from gateway.inquiries import matters
 from gateway.inquiries.closing import DISSATISFIED
 from gateway.inquiries.register import deadline_from, received_at, text_of
 from gateway.inquiries.say import day_text, hours_text, reach_of, render
-from gateway.outbox.enqueue import rank
+from gateway.outbox.enqueue import counts_replies, rank
 from gateway.prompts import PromptKind
 from gateway.questions import KEPT_OPEN
 from gateway.sla import Deadline

@@ -27,6 +27,7 @@ from gateway.inbox.bulk.write import next_ids
 from gateway.inbox.route import numbers_in
 from gateway.inquiries.register import received_at
 from gateway.inquiries.say import reach_of
+from gateway.outbox.enqueue import counts_replies
 from gateway.prompts import OpenPrompt
 from gateway.questions import ASKED
 from gateway.tokens import verify
@@ -387,13 +388,6 @@ async def _counts(core: Core, made: World, keys: Sequence[Key]) -> None:
     for row in (one for one in rows if one["kind"] is not None):
         made.wrote[row["kind"], row["value"]] = row["wrote"]
         made.asked[row["kind"], row["value"]] = row["asked"]
-
-
-def counts_replies(core: Core) -> bool:
-    """Whether any channel allows only so many replies to a message."""
-    return any(
-        one.capabilities.replies_per_message is not None for one in core.channels
-    )
 
 
 async def _replies(core: Core, made: World, messages: Sequence[Message]) -> None:
