@@ -10,7 +10,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway import database as db
 from gateway.core import Core
@@ -33,8 +33,7 @@ _ATTEMPT = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
+class Settlement(NamedTuple):
     """What became of one attempt, and where its message goes from there.
 
     `row` is the row that was sent, `journalled_at` its instant in microseconds, and
@@ -51,7 +50,7 @@ class Settlement:
     detail: str = ""
     provider_ids: tuple[str, ...] = ()
     due_at: datetime | None = None
-    throttled: bool = False  # refused for the rate: costs no attempt
+    throttled: bool = False  # refused for the rate, or nobody there: costs no attempt
 
     @property
     def outbound_id(self) -> int:
@@ -397,8 +396,13 @@ async def _append(
     )
 
 
+def _ids(ids: tuple[str, ...]) -> str:
+    if len(ids) == 1 and ids[0].isalnum() and ids[0].isascii():
+        return f'["{ids[0]}"]'  # what the line below would say
+    return json.dumps(ids)
+
+
 def _attempt(one: Settlement) -> tuple[Any, ...]:
-    ids = one.provider_ids
     return (
         one.row["id"],
         one.number,
@@ -408,7 +412,7 @@ def _attempt(one: Settlement) -> tuple[Any, ...]:
         one.outcome,
         one.code[:64],
         one.detail,
-        json.dumps(ids) if ids else "[]",
+        _ids(one.provider_ids),
     )
 
 
@@ -536,7 +540,7 @@ async def _unknown(
     held = frozenset(flying)
     rows = await db.rows(
         "SELECT id, kind, value, broadcast_id FROM outbox WHERE id BETWEEN ? AND ? "
-        "AND broadcast_id = ? AND channel = ? AND state = 'planned'",
+        "AND +broadcast_id = ? AND channel = ? AND state = 'planned'",
         chunk["first_id"],
         chunk["journalled_to"],
         chunk["broadcast_id"],

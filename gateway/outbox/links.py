@@ -22,6 +22,10 @@ class Link(Protocol):
 
     def room(self) -> int: ...
 
+    def has_session(self) -> bool | None:
+        """Whether messages could be written now; None where no session is kept."""
+        ...
+
     def submit(self, batch: Sequence[OutboundMessage]) -> None: ...
 
     async def finish(self, seconds: float) -> None:
@@ -46,6 +50,7 @@ class Session:
         answered: Answered,
         ready: Callable[[], None],
     ) -> None:
+        self._channel = channel
         self._adapter = adapter
         self._answered = answered
         self._flying: set[str] = set()
@@ -53,7 +58,15 @@ class Session:
         adapter.attach(self._take, ready)
 
     def room(self) -> int:
-        return self._adapter.room()
+        """Settings may allow fewer than the adapter's connections could take."""
+        most = self._channel.capabilities.window
+        return min(self._adapter.room(), most - len(self._flying))
+
+    def has_session(self) -> bool | None:
+        if self._adapter.room() > 0:
+            return True
+        found = self._adapter.connections()
+        return any(one.state == "open" for one in found) if found else None
 
     def submit(self, batch: Sequence[OutboundMessage]) -> None:
         self._flying.update(message.id for message in batch)
@@ -88,6 +101,9 @@ class Calls:
     def room(self) -> int:
         limits = self._channel.capabilities
         return limits.window * limits.batch_size - sum(self._tasks.values())
+
+    def has_session(self) -> bool | None:
+        return None
 
     def submit(self, batch: Sequence[OutboundMessage]) -> None:
         size = self._channel.capabilities.batch_size

@@ -33,11 +33,13 @@ from gateway.outbox.breaker import Breaker
 from gateway.outbox.gate import UNASKED
 from gateway.outbox.journal import Cap, Settlement
 from gateway.outbox.links import link
+from gateway.outbox.measure import Measure, Today
 from gateway.outbox.pace import Pace
 from gateway.retry import RetryPolicy, backoff, is_exhausted
 from gateway.text import clean
 
 log = structlog.get_logger()
+GATHER_SECONDS = 0.005  # how long a commit waits for a quarter of what is on its way
 POLL_SECONDS = 1.0  # how late a lost wake-up may be noticed
 CAP_SECONDS = 1.0  # how old the list of broadcasts of the last day may be
 _LATE = 10_000  # messages told unknown whose late answer would still be understood
@@ -82,6 +84,9 @@ class Sender:
         self.lease: Lease | None = None
         self.pace = Pace(core.clock, channel.capabilities.rate_per_second)
         self.breaker = Breaker(core.clock)
+        self.measure = Measure(core.clock, core.settings.policy.slow_answer_seconds)
+        self.today = Today(core.clock, core.settings.centre.timezone)
+        self.channel = channel
         self._core = core
         self._channel = channel
         self._link = link(channel, self._take, self._wake)
@@ -107,6 +112,8 @@ class Sender:
             ready = await self.step()
             if not ready:
                 await self._idle()
+            elif self._flying:
+                await self._gather()
 
     async def step(self) -> int:
         """One commit: settle the answered, journal the next. Returns how many moved.
@@ -118,6 +125,8 @@ class Sender:
 
     async def _step(self, room: int) -> int:
         answered = list(self._answered)
+        if not answered and room <= 0:
+            return 0
         done = await self._core.commits.run(
             lambda: self._round(answered, room), early=True
         )
@@ -126,6 +135,7 @@ class Sender:
         is_open = chunk is not None and chunk["journalled_to"] < chunk["last_id"]
         self._chunk = chunk if is_open else None
         self._start(done)
+        self._measure(answered)
         for name in done.rerouted:
             self._core.wakeups.wake(f"sender:{name}")
         self._count(done.settled)
@@ -288,15 +298,29 @@ class Sender:
                 self.pace.succeeded()
                 self._reached()
             case PermanentFailure():
+                self.pace.succeeded()
                 self._reached()
             case TransientFailure():
                 self._channel.trouble = outcome.code
                 if outcome.throttled or outcome.retry_after is not None:
                     self.pace.throttled(outcome.retry_after)
-                elif self.breaker.failed():
-                    log.warning("channel.unreachable", channel=self._channel.name)
+                    self.measure.throttled()
+                    self._reached()
+                else:
+                    self._not_reached(self.breaker.failed())
             case _:
                 self._channel.trouble = outcome.code
+                self._not_reached(self.breaker.failed())
+
+    def _not_reached(self, opened: bool) -> None:
+        if opened:
+            log.warning("channel.unreachable", channel=self._channel.name)
+
+    def _measure(self, answered: Sequence[Answered]) -> None:
+        """Of messages that left in one window one instant is counted."""
+        if answered:
+            sent_at = Counter(one.flying.journalled_at for one in answered)
+            self.measure.answered(sent_at, to_micros(self._core.clock.now()))
 
     def _reached(self) -> None:
         if self.breaker.answered():
@@ -310,6 +334,11 @@ class Sender:
         return f"sender:{self._channel.name}"
 
     def _room(self) -> int:
+        if self._core.space.tight:
+            return 0  # what is left of the disk is for what comes in (D-2)
+        has_session = self._link.has_session()
+        if has_session is not None:
+            self._not_reached(self.breaker.looked(has_session))
         room = min(self._link.room(), self.pace.available())
         return self.breaker.allowed(max(0, room))
 
@@ -327,6 +356,7 @@ class Sender:
                 row, row["attempts"] + 1, at, chunk_id
             )
         self.pace.use(len(done.admitted))
+        self.measure.sent(len(done.admitted))
         self.breaker.left(len(done.admitted))
         self._link.submit([one.message for one in done.admitted])
 
@@ -351,6 +381,7 @@ class Sender:
 
     def _count(self, settled: Sequence[Settlement]) -> None:
         ended = Counter(one.state for one in settled if one.state != "queued")
+        self.today.settled(ended)
         for state, number in ended.items():
             outbound = self._core.metrics.outbound
             outbound.labels(self._channel.name, state).inc(number)
@@ -374,7 +405,9 @@ class Sender:
     def _transient(self, flying: Flying, failure: TransientFailure) -> Settlement:
         used = flying.number - flying.row["throttled"]
         policy = RetryPolicy(attempts=self._core.settings.policy.max_attempts)
-        if not failure.throttled and is_exhausted(used, policy):
+        # What is the account's fault costs the message no attempt.
+        is_free = failure.throttled or self.breaker.is_open
+        if not is_free and is_exhausted(used, policy):
             return _settled(flying, "transient", "dead", failure)
         wait = backoff(
             used, random.random, policy=policy, retry_after=failure.retry_after
@@ -385,8 +418,20 @@ class Sender:
             "queued",
             failure,
             due_at=self._core.clock.now() + wait,
-            throttled=failure.throttled,
+            throttled=is_free,
         )
+
+    async def _gather(self) -> None:
+        """Let some answers come before the next commit: a commit for each few costs
+        more than the moment in which the rest of the window is on its way."""
+        enough = len(self._flying) // 4
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + GATHER_SECONDS
+        while len(self._answered) < enough and not self._stopping:
+            left = deadline - loop.time()
+            if left <= 0:
+                return
+            await self._core.wakeups.wait(self._worker, left)
 
     async def _idle(self) -> None:
         seconds = POLL_SECONDS
