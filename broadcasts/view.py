@@ -307,10 +307,11 @@ async def _unknown(core: Core, found: Overview) -> dict[str, Any] | None:
     since = known[0]["since"]
     if since is None:
         return None
+    until = from_micros(since) + WAITS
     return {
         "number": number,
         "since": from_micros(since),
-        "until": from_micros(since) + WAITS,
+        "until": None if until <= core.clock.now() else until,
         "path": f"/broadcasts/{found.broadcast.id}?state=unknown",
     }
 

@@ -10,13 +10,15 @@ from pytest_aiohttp import AiohttpClient
 
 from broadcasts import api, running
 from broadcasts.tables import Broadcast
+from gateway import database as db
 from gateway.actors import Actor, Role
 from gateway.api.operations import mount
 from gateway.core import Core
+from gateway.errors import OutcomeUnknown, PermanentFailure
 from gateway.staff import tokens
 from gateway.tables import Outbound
 from gateway.web.app import build_app
-from tests.broadcasts.county import TEXT, County
+from tests.broadcasts.county import TEXT, County, phone
 from tests.gateway.api.callers import Caller
 from tests.labs.recorder import Recorder, drain
 
@@ -243,3 +245,38 @@ async def test_who_does_not_work_sees_a_list_masked(callers: Callers) -> None:
     approver = await callers.like(actor, "approver")
     shown = await approver.get(f"/broadcasts/{made.body['id']}")
     assert shown.body["audience"]["addresses"][0]["value"] == "138****8000"
+
+
+async def test_all_states_are_told_and_they_add_up(callers: Callers) -> None:
+    clerk, id = await _approved(callers)
+    await clerk.post(f"/broadcasts/{id}/start")
+    found = (await clerk.get(f"/broadcasts/{id}")).body
+    assert (found["states"], found["balanced"]) == ({"planned": PEOPLE}, True)
+    await drain(callers.county.core)
+    found = (await clerk.get(f"/broadcasts/{id}")).body
+    assert (found["states"], found["balanced"]) == ({"accepted": PEOPLE}, True)
+    row = await Outbound.filter(broadcast_id=id).first()
+    assert row is not None
+    await Outbound.filter(id=row.id).delete()
+    await db.execute("DELETE FROM tallies WHERE state = 'accepted'")
+    assert (await clerk.get(f"/broadcasts/{id}")).body["balanced"] is False
+
+
+async def test_the_failed_are_sent_to_again(callers: Callers, sms: Recorder) -> None:
+    sms.answers[phone(0)] = PermanentFailure("refused")
+    sms.answers[phone(1)] = OutcomeUnknown("timeout")
+    clerk, id = await _approved(callers)
+    await clerk.post(f"/broadcasts/{id}/start")
+    await drain(callers.county.core)
+    sms.answers.clear()
+    sms.sent.clear()
+    unsaid = await clerk.post(f"/broadcasts/{id}/again", {"unknown": True})
+    assert (unsaid.status, unsaid.body["fields"].keys()) == (422, {"reason"})
+    done = await clerk.post(f"/broadcasts/{id}/again", {}, key="again")
+    assert (done.status, done.body["states"]["queued"]) == (200, 1), done.body
+    twice = await clerk.post(f"/broadcasts/{id}/again", {}, key="again")
+    assert twice.headers["Idempotent-Replayed"] == "true"
+    await drain(callers.county.core)
+    assert sms.to == [phone(0)]
+    none = await clerk.post(f"/broadcasts/{id}/again", {})
+    assert (none.status, none.code) == (409, "nobody")

@@ -16,6 +16,7 @@ from broadcasts.schedule import tick
 from broadcasts.tables import Broadcast
 from gateway.clock import ManualClock
 from gateway.core import Core
+from gateway.errors import OutcomeUnknown, PermanentFailure
 from gateway.tables import AddressRow, Entry, Member, MemberTag, Subscription
 from gateway.web.app import build_app
 from gateway.web.keys import COUNTS
@@ -317,3 +318,47 @@ async def test_the_daily_queue_is_kept_on_its_page(
     [found] = await Broadcast.all()
     assert "未登记的号码" in await read(county, f"/broadcasts/{found.id}")
     assert (await clerk.get(f"/broadcasts/{found.id}")).status == 404
+
+
+async def test_the_page_shows_the_run_and_who_failed(
+    core: Core, console: Console, sms: Recorder, clock: ManualClock
+) -> None:
+    await people(core, console, 3)
+    clerk = await console.browser("clerk_a")
+    path = await drafted(clerk, form(console))
+    director = await console.browser("director_a")
+    found = re.search(r'name="hash" value="(\w+)"', await read(director, path))
+    assert found
+    await director.post(f"{path}/approve", {"hash": found[1]})
+    sms.answers[phone(0)] = PermanentFailure("refused")
+    sms.answers[phone(1)] = OutcomeUnknown("timeout")
+    await clerk.post(f"{path}/start")
+    clock.advance(timedelta(seconds=20))
+    await drain(core)
+    page = await read(clerk, path)
+    for words in ("再发给失败的 1 人", "1 条结果不明", "<polyline", "用表格看"):
+        assert words in page, words
+    assert "党员1" in await read(clerk, f"{path}?state=unknown")
+    assert "党员1" not in await read(clerk, f"{path}?state=failed")
+    assert "结果不明" in await read(clerk, f"{path}/print")
+    sms.answers.clear()
+    answer = await clerk.post(f"{path}/again", {"unknown": "1", "reason": ""})
+    assert "bad" in unquote(answer.headers["Set-Cookie"])
+    await clerk.post(f"{path}/again")
+    await drain(core)
+    assert [one.to.value for one in sms.sent[3:]] == [phone(0)]
+
+
+async def test_a_long_preparation_is_seen_and_can_be_cancelled(
+    core: Core, console: Console
+) -> None:
+    await people(core, console, 1)
+    clerk = await console.browser("clerk_a")
+    path = await drafted(clerk, form(console))
+    await Broadcast.all().update(state="planning", people=2_500_000, planned=20_000)
+    page = await read(clerk, path)
+    assert "正在整理名单" in page
+    assert "20,000 / 2,500,000 人" in page
+    await Broadcast.all().update(planned=0)
+    await clerk.post(f"{path}/cancel")
+    assert "已取消" in await read(clerk, path)

@@ -1,0 +1,62 @@
+"""The course of a run from its tallies: totals, points, rate."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+from broadcasts import plot
+from broadcasts.plot import change
+
+AT = int(datetime(2026, 11, 20, 2, tzinfo=UTC).timestamp())
+
+
+def run(slots: int) -> list[plot.Change]:
+    """A hundred leave in each slot; all but one arrive a slot later."""
+    found = [change(AT, "planned", 100 * slots)]
+    for number in range(slots):
+        slot = AT + 10 * number
+        found += [
+            change(slot, "planned", -100),
+            change(slot, "accepted", 99),
+            change(slot, "failed", 1),
+            change(slot + 10, "accepted", -99),
+            change(slot + 10, "delivered", 99),
+        ]
+    return found
+
+
+def test_the_course_ends_at_what_became_of_all() -> None:
+    moments = plot.course(run(5))
+    assert (moments[0].sent, moments[0].delivered) == (0, 0)
+    last = moments[-1]
+    assert (last.sent, last.delivered, last.refused) == (500, 495, 5)
+    assert all(a.sent <= b.sent for a, b in pairwise(moments))
+
+
+def test_a_long_run_keeps_its_first_and_last_moment() -> None:
+    moments = plot.course(run(1_000))
+    assert len(moments) == plot.POINTS
+    assert (moments[0].sent, moments[-1].sent) == (0, 100_000)
+    assert len(plot.table(moments)) == plot.ROWS
+    assert plot.table(moments)[-1] == moments[-1]
+
+
+def test_the_lines_stay_inside_the_picture() -> None:
+    lines = plot.lines(plot.course(run(30)), 3_000)
+    for points in lines.values():
+        for pair in points.split():
+            x, y = map(float, pair.split(","))
+            assert 0 <= x <= plot.WIDTH
+            assert 0 <= y <= plot.HEIGHT
+    assert lines["sent"].endswith(f"{plot.WIDTH}.0,0.0")
+
+
+def test_nothing_is_drawn_of_nothing() -> None:
+    assert plot.course([]) == []
+    assert plot.lines([], 10) == {}
+    assert plot.course([change(AT, "planned", 5)]) == []
+
+
+def test_the_rate_is_that_of_the_last_minute() -> None:
+    now = datetime.fromtimestamp(AT + 100, UTC)
+    assert plot.rate(run(10), now, now - timedelta(hours=1)) == 10
+    assert plot.rate([], now, now) == 0
