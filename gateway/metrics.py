@@ -28,6 +28,12 @@ class Metrics:
             ["channel"],
             registry=self._registry,
         )
+        self.breaker = Gauge(
+            "lianxin_channel_unreachable",
+            "1 while a channel's breaker is open: nobody answers there",
+            ["channel"],
+            registry=self._registry,
+        )
         self.stalls = Counter(
             "lianxin_loop_stalled_seconds",
             "Time in which the event loop stood still for 0.2 s and more",

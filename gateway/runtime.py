@@ -23,6 +23,8 @@ from gateway.inbox.router import Router, Today
 from gateway.leases import Ask, Lease
 from gateway.nodes import LeaseView, NodeView
 from gateway.outbox import journal, receipts
+from gateway.outbox.report import Reports
+from gateway.outbox.sender import Sender
 from gateway.posts import Post
 from gateway.roles import EVERY, Role
 from gateway.signals import Signals
@@ -138,6 +140,11 @@ class Runtime:
     def holds(self, name: str) -> bool:
         return name in self._tenure.held()
 
+    def _owned(self) -> list[Sender]:
+        """The senders that are at work here."""
+        held = self._tenure.held()
+        return [p.sender for n, p in self._posts.items() if f"channel:{n}" in held]
+
     def parts(self) -> Mapping[str, bool]:
         """Which background parts are well now, for /healthz."""
         well = {name: p.is_well() for name, p in self.supervisor.parts().items()}
@@ -178,6 +185,8 @@ class Runtime:
         start("watchdog", Watchdog(self.core.metrics.stalled).run)
         start("inbox", self.inbox.run, PATIENCE_SECONDS)
         start("leases", self._tenure.run, PATIENCE_SECONDS)
+        if self._posts:
+            start("reports", Reports(self.core, self._owned).run, PATIENCE_SECONDS)
         if Role.WEB in self.roles:
             start("router", self._router.run)
         if self._signals is not None:

@@ -132,6 +132,10 @@ class Policy(Section):
     canary: int = Field(default=100, ge=0, le=100_000)
     canary_refusals: float = Field(default=0.05, ge=0, le=1)
     canary_seconds: int = Field(default=60, ge=0, le=3600)
+    slow_answer_seconds: float = Field(default=10, gt=0, le=600)
+    slow_share: float = Field(default=0.15, gt=0, le=1)
+    share_step: int = Field(default=10, ge=1, le=100)
+    share_step_seconds: int = Field(default=60, ge=1, le=3600)
     inquiry_window_days: int = Field(default=7, ge=0)
     reopen_days: int = Field(default=30, ge=0)
     prompt_days: int = Field(default=14, ge=1)
@@ -175,6 +179,7 @@ class ChannelCommon(Section):
     price_fen: float = Field(default=0.0, ge=0)
     rate_per_second: float | None = Field(default=None, gt=0)
     window: int | None = Field(default=None, ge=1, le=1000)
+    share: int | None = Field(default=None, ge=0, le=100)  # gateway/outbox/shares
     bindings: dict[MessageKind, Binding] = Field(default_factory=dict)
 
 

@@ -514,6 +514,7 @@ class ChannelReport(Model):
     node_id = fields.BigIntField()
     at = InstantField()
     data = JsonField(default=dict)
+    lost = fields.IntField(default=0)  # points of its share that others have meanwhile
 
     class Meta:
         table = "channel_reports"

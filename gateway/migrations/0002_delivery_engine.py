@@ -17,6 +17,7 @@ class Migration(migrations.Migration):
                 ('node_id', fields.BigIntField()),
                 ('at', InstantField()),
                 ('data', JsonField(default=dict, generated=False, null=False, unique=False)),
+                ('lost', fields.IntField(default=0)),
             ],
             options={'table': 'channel_reports', 'app': 'gateway', 'pk_attr': 'channel', 'table_description': "What a channel's owner last said of its connections, for every process's page."},
             bases=['Model'],

@@ -16,7 +16,7 @@ REGAIN = 1.0  # seconds from half of the refused rate back to nearly all of it
 NEARLY = 0.95
 GROWTH = 0.01  # a second, above what was refused last
 BOLD_AFTER = 30.0  # seconds without a refusal, after which growth is BOLD_GROWTH
-BOLD_GROWTH = 0.05
+BOLD_GROWTH = 0.1
 PAUSE = 60.0  # seconds without a success after which the start is slow again
 
 
@@ -26,6 +26,7 @@ class Pace:
     def __init__(self, clock: Clock, rate: float) -> None:
         self._clock = clock
         self._most = rate
+        self._least = min(SLOWEST, rate)
         self._allowed = rate  # what throttling left of it
         self._refused = rate  # the rate at which it was refused last
         self._permits = max(1.0, min(rate, START))
@@ -34,6 +35,7 @@ class Pace:
         self._started_at = self._at
         self._success_at = float("-inf")
         self._halved_at = float("-inf")
+        self._throttled_at: float | None = None
 
     @property
     def most(self) -> float:
@@ -50,6 +52,16 @@ class Pace:
     def is_throttled(self) -> bool:
         self._fill()
         return self._allowed < self._most or self.seconds_blocked > 0
+
+    @property
+    def throttled_at(self) -> float | None:
+        """When the provider last refused for the rate."""
+        return self._throttled_at
+
+    @property
+    def blocked_until(self) -> float | None:
+        """Until when the provider wants to hear nothing, where it said so."""
+        return self._blocked_until if self.seconds_blocked else None
 
     @property
     def seconds_blocked(self) -> float:
@@ -77,13 +89,14 @@ class Pace:
         """The provider refused for the rate. Once a second it counts, not once a
         message: a window of refusals is one complaint."""
         self._fill()
+        self._throttled_at = self._at
         if retry_after is not None:
             wish = self._at + retry_after.total_seconds()
             self._blocked_until = max(self._blocked_until, wish)
         if self._at - self._halved_at >= 1.0:
             self._halved_at = self._at
             self._refused = self._rate(self._at)
-            self._allowed = max(self._refused / 2, SLOWEST)
+            self._allowed = max(self._refused / 2, self._least)
             self._permits = min(self._permits, 0.0)
 
     def seconds_to_next(self) -> float:
@@ -97,7 +110,7 @@ class Pace:
         else:
             doublings = min((now - self._started_at) / DOUBLING, 40.0)
             slow_start = START * 2.0**doublings
-        return max(min(SLOWEST, self._most), min(self._allowed, slow_start))
+        return max(self._least, min(self._allowed, slow_start))
 
     def _fill(self) -> None:
         now = self._clock.monotonic()
@@ -120,4 +133,4 @@ class Pace:
             allowed = regained
         is_bold = now - self._halved_at > BOLD_AFTER
         growth = BOLD_GROWTH if is_bold else GROWTH
-        return allowed + passed * growth * max(allowed, SLOWEST)
+        return allowed + passed * growth * allowed

@@ -25,6 +25,7 @@ PARTS = {
     "inbox": "收件箱",
     "router": "消息分派",
     "leases": "租约",
+    "reports": "渠道状态",
     "signals": "进程间通知",
     "calendar": "工作日历",
     "scheduler": "定时任务",

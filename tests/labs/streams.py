@@ -35,13 +35,15 @@ class Carrier:
     capabilities: Capabilities = CARRIER
     submitted: list[OutboundMessage] = field(default_factory=list)
     waiting: dict[str, OutboundMessage] = field(default_factory=dict)
+    shown: Sequence[Connection] = ()
+    is_away: bool = False  # no session: nothing can be written
     _answered: Answered | None = None
 
     def attach(self, answered: Answered, ready: Callable[[], None]) -> None:
         self._answered = answered
 
     def room(self) -> int:
-        return self.capabilities.window - len(self.waiting)
+        return 0 if self.is_away else self.capabilities.window - len(self.waiting)
 
     def submit(self, batch: Sequence[OutboundMessage]) -> None:
         assert len(batch) <= self.room()
@@ -59,7 +61,7 @@ class Carrier:
             self.answer(id)
 
     def connections(self) -> Sequence[Connection]:
-        return ()
+        return self.shown
 
     def numbers(self) -> list[Address]:
         return [message.to for message in self.submitted]
