@@ -1,4 +1,4 @@
-"""The pace: never faster than allowed, halved by complaints, back again, slow starts."""
+"""The pace: never faster than allowed, halved by complaints, slow at the start."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
