@@ -285,7 +285,7 @@ def message(
 ) -> OutboundMessage:
     """The row as its channel will say it. Raises NotSayable."""
     kind = _KINDS[row["kind"]]
-    extras = dict(row["extras"])
+    extras = row["extras"]
     try:
         text = row["text"]
         if text is None:
@@ -293,7 +293,7 @@ def message(
             text = fill(variant(texts, kind), row["variables"])
             if channel.capabilities.subject:
                 subject = fill(texts.get("subject", ""), row["variables"])
-                extras.setdefault("subject", subject)
+                extras = {"subject": subject, **extras}
         template = _template(channel, row, text)
     except wording.MissingValue as error:
         raise NotSayable("value_missing", error.field) from error
@@ -306,6 +306,13 @@ def message(
         length(whole, limits.encoding) > limits.max_length
     ):
         raise NotSayable("too_long")
+    if template is None and not extras:
+        return OutboundMessage(
+            id=str(row["id"]),
+            kind=_MESSAGE_KINDS[row["message_kind"]],
+            to=Address(kind, row["value"]),
+            text=text,
+        )
     return OutboundMessage(
         id=str(row["id"]),
         kind=_MESSAGE_KINDS[row["message_kind"]],

@@ -39,7 +39,7 @@ from gateway.retry import RetryPolicy, backoff, is_exhausted
 from gateway.text import clean
 
 log = structlog.get_logger()
-GATHER_SECONDS = 0.005  # how long a commit waits for a quarter of what is on its way
+GATHER_SECONDS = 0.005  # how long a commit waits for half of what is on its way
 POLL_SECONDS = 1.0  # how late a lost wake-up may be noticed
 CAP_SECONDS = 1.0  # how old the list of broadcasts of the last day may be
 _LATE = 10_000  # messages told unknown whose late answer would still be understood
@@ -424,7 +424,7 @@ class Sender:
     async def _gather(self) -> None:
         """Let some answers come before the next commit: a commit for each few costs
         more than the moment in which the rest of the window is on its way."""
-        enough = len(self._flying) // 4
+        enough = len(self._flying) // 2
         loop = asyncio.get_running_loop()
         deadline = loop.time() + GATHER_SECONDS
         while len(self._answered) < enough and not self._stopping:
