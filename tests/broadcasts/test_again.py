@@ -28,7 +28,7 @@ async def ended(core: Core, county: County, sms: Recorder) -> int:
     assert (await Broadcast.get(id=broadcast.id)).state == "finished"
     sms.answers.clear()
     sms.sent.clear()
-    return broadcast.id
+    return int(broadcast.id)
 
 
 async def counts(id: int) -> dict[Bucket, int]:

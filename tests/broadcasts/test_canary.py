@@ -33,7 +33,7 @@ async def started(core: Core, county: County) -> int:
     await county.crowd(ALL)
     broadcast = await county.approved()
     await running.start(core, county.clerk, broadcast.id)
-    return broadcast.id
+    return int(broadcast.id)
 
 
 async def canary_of(id: int) -> tuple[str, str]:
