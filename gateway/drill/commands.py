@@ -121,7 +121,7 @@ def power_command(
         )
         try:
             told = uvloop.run(work)
-        except OSError as error:
+        except cutting.NotAllowed as error:
             typer.echo(f"this machine can't cut the power: {error}", err=True)
             raise typer.Exit(2) from None
     if as_json:

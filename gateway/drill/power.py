@@ -30,6 +30,10 @@ SIZE_MIB = 256
 PROGRAMS = ("losetup", "mount", "umount", "mkfs.ext4")
 
 
+class NotAllowed(RuntimeError):
+    """The machine doesn't let us mount after all; the message is the program's."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
     """One power cut."""
@@ -52,7 +56,7 @@ def missing() -> str:
 async def power(
     folder: Path, pictures: int, messages: int, seed: int, sinks: Sequence[str]
 ) -> list[Picture]:
-    """Raises OSError where the machine doesn't allow to mount after all."""
+    """Raises NotAllowed where the machine doesn't let us mount after all."""
     manners = Manners(people=messages, seed=seed)
     chance = random.Random(seed)
     async with (
@@ -143,7 +147,7 @@ async def mounted(image: Path, place: Path) -> AsyncIterator[Path]:
 
 
 async def run(*words: str) -> None:
-    """Raises OSError with what the program said."""
+    """Raises NotAllowed with what the program said."""
     done = await asyncio.create_subprocess_exec(
         *words,
         stdout=asyncio.subprocess.DEVNULL,
@@ -152,7 +156,7 @@ async def run(*words: str) -> None:
     _, said = await done.communicate()
     if done.returncode:
         text = said.decode(errors="replace").strip()
-        raise OSError(f"{words[0]} ended with {done.returncode}: {text}")
+        raise NotAllowed(f"{words[0]} ended with {done.returncode}: {text}")
 
 
 async def control(folder: Path, pictures: int, seed: int) -> list[Picture]:
