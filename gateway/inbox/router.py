@@ -44,7 +44,7 @@ from gateway.tables import AddressRow, Inbound, Inquiry
 log = structlog.get_logger()
 TRIES = 3
 BATCH = 500  # messages of one transaction
-GATHER_SECONDS = 0.01  # while messages pour in, so long until the next batch
+GATHER_SECONDS = 0.02  # while messages pour in, so long until the next batch
 _TURN = 0x4C58_524F  # the number of a lock in PostgreSQL
 SWEEP_SECONDS = 60.0  # between two looks at receipts that found no message
 

@@ -6,9 +6,8 @@ and finds the rest by index, not the other way round.
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 from gateway import database as db
 from gateway.core import Core
@@ -23,7 +22,7 @@ from gateway.inbox.bulk.world import (
     Question,
     World,
 )
-from gateway.inbox.bulk.write import next_ids
+from gateway.inbox.bulk.write import filled_up, next_ids
 from gateway.inbox.route import numbers_in
 from gateway.inquiries.register import received_at
 from gateway.inquiries.say import reach_of
@@ -38,7 +37,6 @@ _MESSAGE = (
     "provider_id, answers_to, reply_token, display_name, automatic, sent_at, "
     "received_at"
 )
-_SIZE = 64  # statements are prepared for multiples of so many rows
 MOST_NUMBERS = 5  # in one message that are looked up
 
 
@@ -87,7 +85,7 @@ _PERSON = (
 
 
 async def _people(made: World, keys: Sequence[Key]) -> None:
-    given, values = _table(_KEY, keys)
+    given, values = filled_up(_KEY, keys)
     found = await db.rows(
         f"SELECT {_PERSON} FROM {given} k CROSS JOIN addresses a "
         "LEFT JOIN members m ON m.id = a.member_id "
@@ -96,15 +94,6 @@ async def _people(made: World, keys: Sequence[Key]) -> None:
     )
     for row in found:
         made.people[row["kind"], row["value"]] = _person(made, row)
-
-
-def _table(
-    columns: Mapping[str, str], rows: Sequence[Sequence[Any]]
-) -> tuple[str, list[Any]]:
-    """`db.table`, filled up with empty rows to one of few sizes: SQLite then finds
-    the statement prepared. What is looked up by NULL finds nothing."""
-    empty = (None,) * len(columns)
-    return db.table(columns, [*rows, *[empty] * (-len(rows) % _SIZE)])
 
 
 def _person(made: World, row: Row) -> Person:
@@ -125,7 +114,7 @@ def _person(made: World, row: Row) -> Person:
 
 
 async def _questions(made: World, keys: Sequence[Key]) -> None:
-    given, values = _table(_KEY, keys)
+    given, values = filled_up(_KEY, keys)
     found = await db.rows(
         "SELECT p.id, p.kind, p.value, p.prompt, p.code, p.inquiry_id, p.broadcast_id, "
         f"p.data FROM {given} k CROSS JOIN prompts p WHERE p.kind = k.kind "
@@ -177,7 +166,7 @@ async def _matters(
     }
     if not found:
         return
-    given, values = _table({"id": "BIGINT"}, [(id,) for id in sorted(found)])
+    given, values = filled_up({"id": "BIGINT"}, [(id,) for id in sorted(found)])
     # In order of ids, so that two that lock many never wait for each other.
     lock = " FOR UPDATE OF i" if db.is_postgres() else ""
     rows = await db.rows(
@@ -200,7 +189,7 @@ def _matter(row: Row) -> Matter:
 
 async def _recent_ids(made: World, keys: Sequence[Key]) -> set[int]:
     since = to_micros(made.since)
-    given, values = _table(_KEY, keys)
+    given, values = filled_up(_KEY, keys)
     found = await db.rows(
         f"SELECT i.id FROM {given} k CROSS JOIN inquiries i "
         f"WHERE i.kind = k.kind AND i.value = k.value AND {_RECENT}",
@@ -210,7 +199,7 @@ async def _recent_ids(made: World, keys: Sequence[Key]) -> set[int]:
     )
     members = {p.member_id for p in made.people.values()} - {None}
     if members:
-        given, values = _table({"id": "BIGINT"}, [(id,) for id in members])
+        given, values = filled_up({"id": "BIGINT"}, [(id,) for id in members])
         found += await db.rows(
             f"SELECT i.id FROM {given} k CROSS JOIN inquiries i "
             f"WHERE i.member_id = k.id AND {_RECENT}",
@@ -351,7 +340,7 @@ async def _paths(branches: Collection[int]) -> dict[int, list[int]]:
 async def _opt_outs(made: World, keys: Sequence[Key]) -> None:
     """Refusals in force at these addresses, or of their members."""
     columns = "o.id, o.kind, o.value, o.member_id"
-    given, values = _table(_KEY, keys)
+    given, values = filled_up(_KEY, keys)
     found = await db.rows(
         f"SELECT {columns} FROM {given} k CROSS JOIN opt_outs o "
         "WHERE o.kind = k.kind AND o.value = k.value AND o.ended_at IS NULL",
@@ -360,7 +349,7 @@ async def _opt_outs(made: World, keys: Sequence[Key]) -> None:
     members = {made.people[key].member_id for key in keys if key in made.people}
     members -= {None}
     if members:
-        given, values = _table({"id": "BIGINT"}, [(id,) for id in members])
+        given, values = filled_up({"id": "BIGINT"}, [(id,) for id in members])
         found += await db.rows(
             f"SELECT {columns} FROM {given} k CROSS JOIN opt_outs o "
             "WHERE o.member_id = k.id AND o.ended_at IS NULL",
@@ -373,7 +362,7 @@ async def _opt_outs(made: World, keys: Sequence[Key]) -> None:
 async def _counts(core: Core, made: World, keys: Sequence[Key]) -> None:
     """How much each wrote lately; counted no further than the limits."""
     policy = core.settings.policy
-    given, values = _table(_KEY, keys)
+    given, values = filled_up(_KEY, keys)
     rows = await db.rows(
         "SELECT k.kind, k.value, (SELECT COUNT(*) FROM (SELECT 1 FROM inbound i WHERE "
         "i.kind = k.kind AND i.value = k.value AND i.received_at >= ? "
@@ -395,7 +384,7 @@ async def _replies(core: Core, made: World, messages: Sequence[Message]) -> None
     if not counts_replies(core):
         return
     columns = {"id": "BIGINT", "channel": "TEXT", **_KEY, "at": "BIGINT"}
-    given, values = _table(
+    given, values = filled_up(
         columns,
         [
             (one.id, one.channel, *_conversation(one), to_micros(one.received_at))

@@ -1,7 +1,7 @@
 """Stores what a batch of decisions changed: one statement for each kind of row."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,8 +16,8 @@ from gateway.status import OutboundState
 
 Statement = tuple[str, Sequence[Any]]
 
-_CELLS = 30_000  # SQLite takes 32,766 values in a statement
-_SIZES = (512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
+_CELLS = 28_000  # SQLite takes 32,766 values in a statement
+_STEP = 32  # statements have a multiple of so many rows
 
 
 async def next_ids(table: str, count: int) -> Sequence[int]:
@@ -52,14 +52,13 @@ def insert(
     names = ", ".join([*columns, *(name for name, _, _ in fixed)])
     given = [(as_ or {}).get(name, f"g.{name}") for name in columns]
     values = ", ".join([*given, *(literal for _, _, literal in fixed)])
-    tables = (db.table(columns, part) for part in _parts(rows, len(columns)))
     return [
         (
             f"INSERT INTO {table} ({names}) SELECT {values} FROM {source} g "
-            f"WHERE 1 = 1 {conflict}",
+            f"WHERE g.{next(iter(columns))} IS NOT NULL {conflict}",
             cells,
         )
-        for source, cells in tables
+        for source, cells in _tables(columns, rows)
     ]
 
 
@@ -74,21 +73,29 @@ def update(
     sets = ", ".join(
         f"{name} = {(as_ or {}).get(name, f'g.{name}')}" for name in list(columns)[1:]
     )
-    tables = (db.table(columns, part) for part in _parts(rows, len(columns)))
     return [
         (f"UPDATE {table} SET {sets} FROM {source} g WHERE {table}.id = g.id", cells)
-        for source, cells in tables
+        for source, cells in _tables(columns, rows)
     ]
 
 
-def _parts(rows: Sequence[Sequence[Any]], width: int) -> list[Sequence[Sequence[Any]]]:
-    """Of few different sizes, so that SQLite finds their statements prepared."""
-    parts, start = [], 0
-    for size in _SIZES:
-        while len(rows) - start >= size and size * width <= _CELLS:
-            parts.append(rows[start : start + size])
-            start += size
-    return parts
+def _tables(
+    columns: Mapping[str, str], rows: Sequence[Sequence[Any]]
+) -> Iterator[tuple[str, list[Any]]]:
+    size = _CELLS // len(columns)
+    for start in range(0, len(rows), size):
+        yield filled_up(columns, rows[start : start + size])
+
+
+def filled_up(
+    columns: Mapping[str, str], rows: Sequence[Sequence[Any]]
+) -> tuple[str, list[Any]]:
+    """`db.table`, filled up with empty rows to one of few sizes: SQLite then finds the
+    statement prepared. A row without its first value stands for nothing."""
+    if db.is_postgres():
+        return db.table(columns, rows)
+    empty = (None,) * len(columns)
+    return db.table(columns, [*rows, *[empty] * (-len(rows) % _STEP)])
 
 
 async def world(made: World, messages: Sequence[Message], expires: timedelta) -> None:
