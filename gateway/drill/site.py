@@ -150,11 +150,14 @@ class Site:
             return int((await self._heard("ended"))[2])
 
     async def close(self) -> None:
-        if self._nursery is not None:
-            if self._pid:
-                end(self._pid)
-            end(self._nursery.pid)
-            await self._nursery.wait()
+        if self._nursery is None:
+            return
+        if self._pid and self.is_alive():
+            # Waited for: until it is gone it holds files open.
+            with suppress(NotStarted, TimeoutError):
+                await self.kill()
+        end(self._nursery.pid)
+        await self._nursery.wait()
 
     def opt_out_path(self, address_id: int) -> str:
         key = keys.load(self.data).derive("opt-out")
