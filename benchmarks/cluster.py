@@ -29,6 +29,7 @@ TARGET = Target(
 )
 PEOPLE = 200_000
 NAMES = ("sms_a", "sms_b")
+CONNECTIONS = 4  # of each account, each with the window
 WRITES = 4  # rows written for one message
 RUN_SECONDS = 1800.0
 SHARE_SECONDS = 120.0
@@ -46,7 +47,7 @@ def measure(scale: float) -> Measurement:
         ]
         limit = asyncio.run(_bare(url, people))
         sections = "".join(
-            carrier.account(name, place, centre.address)
+            carrier.account(name, place, centre.address, CONNECTIONS)
             for name, centre in zip(NAMES, centres, strict=True)
         )
         site = Site(place, url, sections)

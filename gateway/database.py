@@ -24,6 +24,7 @@ from typing import IO, Any, TypeVar
 
 from tortoise import Tortoise, connections, fields
 from tortoise.backends.base.client import BaseDBAsyncClient, TransactionContext
+from tortoise.backends.base.config_generator import expand_db_url
 from tortoise.backends.base.executor import EXECUTOR_CACHE
 from tortoise.migrations.executor import MigrationExecutor
 from tortoise.models import Model as TortoiseModel
@@ -108,9 +109,23 @@ def config(url: str, **sqlite: float) -> dict[str, Any]:
     return {"connections": {"default": _engine(url, sqlite)}, "apps": MODULES}
 
 
-def _engine(url: str, sqlite: Mapping[str, float]) -> str | dict[str, Any]:
+async def _nothing_to_reset(connection: object) -> None:
+    """Nobody leaves a setting or a lock behind: asyncpg need not ask the server to
+    forget them after each transaction."""
+
+
+_POOL = {
+    "maxsize": 10,  # connections of a process; PostgreSQL allows 100 in all by default
+    "statement_cache_size": 500,
+    "reset": _nothing_to_reset,
+}
+
+
+def _engine(url: str, sqlite: Mapping[str, float]) -> dict[str, Any]:
     if not url.startswith("sqlite://"):
-        return re.sub(r"^postgres(ql)?://", "asyncpg://", url)
+        engine = expand_db_url(re.sub(r"^postgres(ql)?://", "asyncpg://", url))
+        engine["credentials"] = {**_POOL, **engine["credentials"]}
+        return engine
     path = url.removeprefix("sqlite://").partition("?")[0]
     return {"engine": "gateway.sqlite", "credentials": {"file_path": path, **sqlite}}
 

@@ -42,8 +42,10 @@ def centre(*options: str) -> Iterator[Program]:
         yield program
 
 
-def account(name: str, folder: Path, address: tuple[str, int]) -> str:
-    """The section of one channel with one connection and the window."""
+def account(
+    name: str, folder: Path, address: tuple[str, int], connections: int = 1
+) -> str:
+    """The section of one channel, each of its connections with the window."""
     secret = folder / "password"
     secret.write_text(PASSWORD, "utf-8")
     host, port = address
@@ -56,6 +58,7 @@ def account(name: str, folder: Path, address: tuple[str, int]) -> str:
         system_id=name,
         password=f"file:{secret}",
         connection_window=WINDOW,
+        connections=connections,
     )
 
 
