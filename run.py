@@ -57,6 +57,7 @@ from gateway.staff import tokens
 from gateway.staff.passwords import Hasher
 from gateway.staff.people import first_administrator, reset_password
 from gateway.tables import Organisation, Staff
+from gateway.web import front
 from gateway.web.app import build_app, build_bare_app
 from gateway.web.keys import BACKGROUND, COUNTS, HEALTH, INBOX
 from gateway.web.routes import add_routes
@@ -253,6 +254,8 @@ async def serve(checked: Settings, wanted: Serving = EVERYTHING) -> None:
         try:
             await runtime.start()
             await runner.setup()
+            if NodeRole.WEB in wanted.roles:
+                front.put(runner)
             await web.TCPSite(runner, checked.server.host, port).start()
             welcome(checked, password)
             await stopping.wait()

@@ -1,7 +1,7 @@
 """Who a request comes from, and whether it may be answered at all."""
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from urllib.parse import quote, urlsplit
 
@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 from yarl import URL
 
 from gateway.errors import RequestError
-from gateway.settings import Server
+from gateway.settings import Network, Server
 from gateway.staff import sessions, tokens
 from gateway.staff.sessions import SignedIn
 from gateway.web import forms
@@ -57,7 +57,10 @@ def cookie(request: web.Request, name: str) -> str:
 
 def remote(request: web.Request) -> str:
     """The caller's IP address; forwarded ones only as told by a trusted proxy."""
-    trusted = request.app[CORE].settings.server.trusted_proxies
+    return remote_of(request, request.app[CORE].settings.server.trusted_proxies)
+
+
+def remote_of(request: web.BaseRequest, trusted: Sequence[Network]) -> str:
     address = request.remote or ""
     forwarded = request.headers.getall(hdrs.X_FORWARDED_FOR, [])
     if not forwarded:
@@ -78,10 +81,9 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _within(address: str, networks: Iterable[object]) -> bool:
+def _within(address: str, networks: Iterable[Network]) -> bool:
     return _is_address(address) and any(
-        ip_address(address) in network  # type: ignore[operator]
-        for network in networks
+        ip_address(address) in network for network in networks
     )
 
 

@@ -1,7 +1,10 @@
 """Headers that tell browsers what our pages may do: nothing beyond this host."""
 
+from collections.abc import Mapping
+
 from aiohttp import hdrs, web
 
+from gateway.settings import Server
 from gateway.web.keys import CORE, REQUEST_ID
 
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -28,14 +31,17 @@ _ALWAYS = {
 }
 
 
+def always(server: Server) -> Mapping[str, str]:
+    """What every answer has that says nothing else."""
+    secure = {"Strict-Transport-Security": "max-age=31536000"} if server.secure else {}
+    return {**_ALWAYS, hdrs.CACHE_CONTROL: "no-store", **secure}
+
+
 async def add_security_headers(
     request: web.Request, response: web.StreamResponse
 ) -> None:
-    for name, value in _ALWAYS.items():
+    for name, value in always(request.app[CORE].settings.server).items():
         response.headers.setdefault(name, value)
-    response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
     response.headers.popall(hdrs.SERVER, None)
-    if request.app[CORE].settings.server.secure:
-        response.headers["Strict-Transport-Security"] = "max-age=31536000"
     if REQUEST_ID in request:
         response.headers["X-Request-Id"] = request[REQUEST_ID]

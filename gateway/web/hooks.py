@@ -7,17 +7,16 @@ adapter; the adapter then checks the provider's own signature.
 import hmac
 from collections.abc import Mapping
 
-import structlog
 from aiohttp import web
 
 from gateway.contract import RawRequest, Receives
 from gateway.core import Core
 from gateway.errors import NotFound
 from gateway.web import access
-from gateway.web.keys import DOORS, INBOX, Door
+from gateway.web.keys import DOORS, FAULT, INBOX, Door
 from gateway.web.routes import secret
 
-log = structlog.get_logger()
+PATH = "/hooks/{channel}/{token}/{path}"
 
 
 def hook_token(core: Core, channel: str) -> str:
@@ -40,7 +39,12 @@ def doors(core: Core) -> Mapping[str, Door]:
 
 
 async def push(request: web.Request) -> web.Response:
-    """Store what was pushed, then say what this provider wants to hear."""
+    """Store what was pushed, then say what this provider wants to hear.
+
+    `gateway.web.front` does the same for most; here it hands over what went wrong.
+    """
+    if FAULT in request:
+        raise request[FAULT]
     name = request.match_info["channel"]
     expected, adapter = request.app[DOORS].get(name, (b"", None))
     if not hmac.compare_digest(expected, request.match_info["token"].encode()):
@@ -49,7 +53,6 @@ async def push(request: web.Request) -> web.Response:
         raise NotFound
     received = adapter.receive(await _raw(request))
     await request.app[INBOX].accept(name, received.events)
-    log.info("push.accepted", channel=name, events=len(received.events))
     return web.Response(
         body=received.reply, headers={"Content-Type": received.content_type}
     )

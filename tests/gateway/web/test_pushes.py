@@ -1,11 +1,13 @@
 """Provider pushes, the opt-out page, and whose address a request comes from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from io import BytesIO
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 
 from gateway.channels import ChannelSet, channel
 from gateway.contract import (
@@ -25,10 +27,13 @@ from gateway.errors import RequestError, StorageUnavailable
 from gateway.members.consent import opt_out_path
 from gateway.settings import ChannelCommon, Server, Settings, Storage
 from gateway.tables import AddressRow, OptOutRow
+from gateway.web import front
 from gateway.web.app import build_app
 from gateway.web.hooks import hook_path, hook_token
 from gateway.web.keys import CORE, INBOX
 from tests.console import Console
+
+Client = TestClient[web.Request, None]
 
 
 class Pushing:
@@ -105,12 +110,23 @@ async def app(core: Core, inbox: Inbox) -> web.Application:
     return app
 
 
+@pytest.fixture(params=["application", "front"])
+async def client(request: pytest.FixtureRequest, console: Console) -> Client:
+    """A provider; pushes end below the application, or go all its way."""
+    server = TestServer(console.app)
+    await server.start_server()
+    if request.param == "front":
+        assert isinstance(server.runner, web.AppRunner)
+        front.put(server.runner)
+    return await console.aiohttp_client(server)
+
+
 async def test_a_push_is_stored_before_it_is_acknowledged(
-    console: Console, inbox: Inbox, adapter: Pushing
+    console: Console, client: Client, inbox: Inbox, adapter: Pushing
 ) -> None:
     path = hook_path(console.app[CORE], "sms", "reply/1?x=2")
     headers = {"Signature": "good", "X-Forwarded-For": "198.51.100.7"}
-    answer = await console.client.post(path, data=b"hello", headers=headers)
+    answer = await client.post(path, data=b"hello", headers=headers)
     assert (answer.status, await answer.read()) == (200, b'{"code":0}')
     ((name, event),) = inbox.accepted
     assert name == "sms"
@@ -125,10 +141,10 @@ async def test_a_push_is_stored_before_it_is_acknowledged(
 
 
 async def test_the_provider_tries_again_when_nothing_was_stored(
-    console: Console, inbox: Inbox
+    console: Console, client: Client, inbox: Inbox
 ) -> None:
     inbox.broken = True
-    answer = await console.client.post(
+    answer = await client.post(
         hook_path(console.app[CORE], "sms"), headers={"Signature": "good"}
     )
     assert answer.status == 503
@@ -136,7 +152,7 @@ async def test_the_provider_tries_again_when_nothing_was_stored(
 
 
 async def test_a_forged_push_reaches_nobody(
-    console: Console, inbox: Inbox, adapter: Pushing
+    console: Console, client: Client, inbox: Inbox, adapter: Pushing
 ) -> None:
     core = console.app[CORE]
     token = hook_token(core, "sms")
@@ -146,16 +162,16 @@ async def test_a_forged_push_reaches_nobody(
         f"/hooks/other/{token}/x",
         f"/hooks/other/{hook_token(core, 'other')}/x",
     ):
-        answer = await console.client.post(path, headers={"Signature": "good"})
+        answer = await client.post(path, headers={"Signature": "good"})
         assert answer.status == 404
     assert adapter.requests == []
-    answer = await console.client.post(hook_path(core, "sms"))
+    answer = await client.post(hook_path(core, "sms"))
     assert answer.status == 401
     assert inbox.accepted == []
 
 
 async def test_a_chain_of_proxies_is_read_from_its_near_end(
-    console: Console, inbox: Inbox, adapter: Pushing
+    console: Console, client: Client, inbox: Inbox, adapter: Pushing
 ) -> None:
     for forwarded, expected in (
         ("203.0.113.9, 198.51.100.7", "198.51.100.7"),
@@ -163,11 +179,72 @@ async def test_a_chain_of_proxies_is_read_from_its_near_end(
         ("not an address", "127.0.0.1"),
         ("", "127.0.0.1"),
     ):
-        await console.client.post(
+        await client.post(
             hook_path(console.app[CORE], "sms"),
             headers={"Signature": "good", "X-Forwarded-For": forwarded},
         )
         assert adapter.requests[-1].remote == expected
+
+
+async def test_an_answer_from_below_is_like_one_of_the_application(
+    console: Console, client: Client
+) -> None:
+    path = hook_path(console.app[CORE], "sms", "reply")
+    good = {"Signature": "good"}
+    plain = await client.post(path, data=b"two", headers=good)
+    whole = await client.post(f"{path}?x=1", data=b"one", headers=good)
+    assert plain.status == whole.status == 200
+    assert set(plain.headers) == set(whole.headers)
+    changing = {"date", "x-request-id"}
+    assert {k: v for k, v in plain.headers.items() if k.lower() not in changing} == {
+        k: v for k, v in whole.headers.items() if k.lower() not in changing
+    }
+    numbers = console.app[CORE].metrics.exposition().decode()
+    label = 'method="POST",route="/hooks/{channel}/{token}/{path}",status="200"'
+    assert f"lianxin_http_requests_total{{{label}}} 2.0" in numbers
+
+
+async def test_one_connection_serves_pushes_and_faults_in_turn(
+    console: Console, inbox: Inbox, client: Client
+) -> None:
+    core = console.app[CORE]
+    path = hook_path(core, "sms", "x")
+    good = {"Signature": "good"}
+    for count, (status, way, headers) in enumerate(
+        [
+            (200, path, good),
+            (401, path, {}),
+            (200, f"{path}?more=1", good),
+            (200, f"{path}%20y", good),
+            (404, "/hooks/sms", good),
+            (200, path, {**good, "Expect": "100-continue"}),
+            (200, path, {**good, "Connection": "close"}),
+            (404, "/hooks/sms/\u4e2d/x", good),
+            (200, path, good),
+        ]
+    ):
+        answer = await client.post(way, data=str(count).encode(), headers=headers)
+        assert (count, answer.status) == (count, status)
+        await answer.read()
+    assert [event.raw for _, event in inbox.accepted] == [*map(str.encode, "023568")]
+
+
+async def test_what_is_too_large_is_refused_however_it_comes(
+    console: Console, inbox: Inbox, client: Client, settings: Settings
+) -> None:
+    path = hook_path(console.app[CORE], "sms", "x")
+    large = b"x" * (settings.server.max_body_mib * 1024 * 1024 + 1)
+
+    async def in_chunks() -> AsyncIterator[bytes]:
+        for start in range(0, len(large), 65536):
+            yield large[start : start + 65536]
+
+    for body in (BytesIO(large), in_chunks()):
+        answer = await client.post(path, data=body, headers={"Signature": "good"})
+        assert answer.status == 413
+    assert inbox.accepted == []
+    answer = await client.post(path, data=b"fits", headers={"Signature": "good"})
+    assert answer.status == 200
 
 
 async def _known(console: Console) -> str:
