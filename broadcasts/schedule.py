@@ -13,11 +13,13 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from broadcasts import daily, running
 from gateway.core import Core
+from gateway.outbox.shares import Balance
 
 log = structlog.get_logger()
 
 SECONDS = 5
 WORK_SECONDS = 1  # how soon a large audience is begun with
+BALANCE_SECONDS = 1  # how soon messages leave by another account
 LATE_SECONDS = 60  # a tick may start a big notice
 _WORK: tuple[tuple[str, Callable[[Core], Awaitable[None]]], ...] = (
     ("notices", running.start_due),
@@ -31,6 +33,7 @@ class Heartbeat:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._balance = Balance(core)
         self._working = asyncio.Lock()
         self._at = core.clock.monotonic()
 
@@ -48,6 +51,13 @@ class Heartbeat:
             return
         async with self._working:
             await running.work_off(self._core)
+
+    async def balance(self) -> None:
+        """Between the accounts of a kind."""
+        try:
+            await self._balance.work()
+        except Exception:
+            log.exception("tick.failed", part="balance")
 
     async def is_alive(self) -> bool:
         return self._core.clock.monotonic() - self._at < LATE_SECONDS
@@ -82,6 +92,14 @@ async def ticking(heartbeat: Heartbeat) -> AsyncIterator[None]:
         misfire_grace_time=None,
         coalesce=True,
         max_instances=2,  # the second finds the first at work and goes
+    )
+    scheduler.add_job(
+        heartbeat.balance,
+        "interval",
+        seconds=BALANCE_SECONDS,
+        misfire_grace_time=None,
+        coalesce=True,
+        max_instances=1,
     )
     scheduler.start()
     try:

@@ -37,6 +37,11 @@ class Breaker:
         """A probe is on its way."""
         return self._probing
 
+    @property
+    def is_away(self) -> bool:
+        """There is no session with which to probe."""
+        return self._absent_since is not None
+
     def allowed(self, wanted: int) -> int:
         """How many of `wanted` messages may leave now: all, one probe or none."""
         if self.probe_at is None:

@@ -333,6 +333,49 @@ async def postpone_chunks(channel: str, broadcast_id: int, until: datetime) -> N
     )
 
 
+async def let_go(chunk: Row) -> None:
+    """Others may take what is not journalled of a chunk of ours: as one of its own."""
+    theirs = "state = 'leased' AND node_id = ? AND epoch = ?"
+    owner = chunk["node_id"], chunk["epoch"]
+    if chunk["journalled_to"] < chunk["first_id"]:
+        await db.execute(
+            f"UPDATE chunks SET state = 'ready', node_id = NULL WHERE id = ? "
+            f"AND {theirs}",
+            chunk["id"],
+            *owner,
+        )
+        return
+    rest = await db.rows(
+        "SELECT MIN(id) AS first, COUNT(*) AS people FROM outbox WHERE id > ? "
+        "AND id <= ? AND +broadcast_id = ? AND channel = ? AND state = 'planned'",
+        chunk["journalled_to"],
+        chunk["last_id"],
+        chunk["broadcast_id"],
+        chunk["channel"],
+    )
+    first, people = rest[0]["first"], int(rest[0]["people"])
+    cut = await db.execute(
+        f"UPDATE chunks SET last_id = journalled_to, people = people - ? WHERE id = ? "
+        f"AND {theirs}",
+        people,
+        chunk["id"],
+        *owner,
+    )
+    if cut and people:
+        await db.execute(
+            "INSERT INTO chunks (broadcast_id, channel, priority, first_id, last_id, "
+            "people, canary, state, due_at, journalled_to, epoch) SELECT broadcast_id, "
+            "channel, priority, CAST(? AS BIGINT), CAST(? AS BIGINT), "
+            "CAST(? AS INTEGER), canary, 'ready', due_at, CAST(? AS BIGINT), 0 "
+            "FROM chunks WHERE id = ?",
+            first,
+            chunk["last_id"],
+            people,
+            first - 1,
+            chunk["id"],
+        )
+
+
 async def close_chunks(ids: Iterable[int]) -> None:
     """Every recipient of these was journalled and is settled."""
     chosen = sorted(ids)

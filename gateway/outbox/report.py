@@ -98,6 +98,7 @@ class Reports:
             "open_since": self._instant(breaker.opened_at),
             "probe_at": self._instant(breaker.probe_at),
             "probing": breaker.is_probing,
+            "away": breaker.is_away,
             "answered": seen.answered,
             "answers": seen.answers,
             "median": round(seen.median, 3),

@@ -125,7 +125,8 @@ class Sender:
 
     async def _step(self, room: int) -> int:
         answered = list(self._answered)
-        if not answered and room <= 0:
+        lets_go = self._chunk is not None and self.breaker.is_open
+        if not answered and room <= 0 and not lets_go:
             return 0
         done = await self._core.commits.run(
             lambda: self._round(answered, room), early=True
@@ -149,17 +150,23 @@ class Sender:
         lost = await self._fence()
         settled = await self._settle(answered)
         left = self._outstanding(settled)
+        chunk = self._chunk
+        if lost is None and chunk is not None and self.breaker.is_open:
+            await journal.let_go(chunk)
+            if not left[chunk["id"]]:
+                await journal.close_chunks([chunk["id"]])
+            return Round(settled=settled)
         if lost is not None or room <= 0:
-            return Round(settled=settled, lost=lost, chunk=self._chunk)
+            return Round(settled=settled, lost=lost, chunk=chunk)
         alone = await self._alone(room)
         rest = room - alone.looked_at
-        chunk = await self._of_chunk(rest, left) if rest > 0 else Round()
+        more = await self._of_chunk(rest, left) if rest > 0 else Round()
         return Round(
             settled=settled,
-            admitted=[*alone.admitted, *chunk.admitted],
-            looked_at=alone.looked_at + chunk.looked_at,
-            rerouted=alone.rerouted | chunk.rerouted,
-            chunk=chunk.chunk,
+            admitted=[*alone.admitted, *more.admitted],
+            looked_at=alone.looked_at + more.looked_at,
+            rerouted=alone.rerouted | more.rerouted,
+            chunk=more.chunk,
         )
 
     async def _fence(self) -> LeaseLost | None:
