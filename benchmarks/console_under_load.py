@@ -1,9 +1,9 @@
 """Lists and inquiries at the console, 1,000,000 inquiries, a broadcast at full speed.
 
-Eight people read all the time (lists of every tab, one inquiry, a search), four of
-them at the top of the tree, four at one centre, while 500,000 messages leave over SMPP
-on SQLite with synchronous=FULL. The figure is the 95th percentile of lists and
-inquiries. Loop: the longest that a static file took, asked for every 20 ms.
+Eight people open a page a second each (lists of every tab, one inquiry, a search),
+four of them at the top of the tree, four at one centre, while 500,000 messages leave
+over SMPP on SQLite with synchronous=FULL. The figure is the 95th percentile of lists
+and inquiries. Loop: the longest that a static file took, asked for every 20 ms.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from gateway.tables import Staff
 TARGET = Target(figure_at_most=150, notes_at_most={"loop stood still ms": 100})
 INQUIRIES, MEMBERS, PEOPLE = 1_000_000, 300_000, 500_000
 READERS = 4  # of each kind
-SECONDS = 20.0  # of reading
+SECONDS = 40.0  # of reading
 PROBE_SECONDS = 0.02
 PASSWORD = "Eine-Bank-am-See-17"
 CENTRE = province.FIRST_CENTRE

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import aiohttp
 import uvloop
 
-PAUSE = 0.05  # seconds between two pages of one person
+PAUSE = 1.0  # seconds between two pages of one person, on average
 
 
 async def run(
@@ -50,7 +50,7 @@ async def _person(
         while time.monotonic() < until:
             kind = dice.choices(("list", "tab", "detail", "search"), (4, 2, 3, 1))[0]
             found.append(await _read(session, kind, _path(dice, kind, numbers)))
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(dice.uniform(0, 2 * PAUSE))
     return found
 
 
