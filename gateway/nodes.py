@@ -15,6 +15,7 @@ from gateway.clock import Clock
 from gateway.database import from_micros, to_micros
 from gateway.leases import DATABASE_NOW, Ask
 from gateway.roles import Role, named
+from gateway.space import Storage, storage_of
 
 ALIVE = timedelta(seconds=20)  # a process that was seen so recently
 GONE = timedelta(hours=1)  # so long an ended process is still shown
@@ -36,6 +37,7 @@ class NodeView:
     alive: bool
     ended: str = ""  # the part that kept dying and ended it
     parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    storage: Storage = field(default_factory=Storage)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +147,7 @@ def _node(row: Mapping[str, Any], at: datetime) -> NodeView:
         alive=stopped is None and at - seen_at <= ALIVE,
         ended=str(report.get("ended", "")),
         parts=report.get("parts", {}),
+        storage=storage_of(report.get("storage", {})),
     )
 
 

@@ -5,7 +5,7 @@ a listener for each channel, the schedule. Others know by its heartbeat that it 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -28,6 +28,7 @@ from gateway.outbox.sender import Sender
 from gateway.posts import Post
 from gateway.roles import EVERY, Role
 from gateway.signals import Signals
+from gateway.space import Storage
 from gateway.supervisor import Part, Supervisor, beat
 from gateway.tenure import Duty, Tenure
 from gateway.watchdog import Watchdog
@@ -79,7 +80,7 @@ class Runtime:
         self.ended = ""  # the part that kept dying, where one did
         self._give_up = give_up
         self._alone = alone
-        self._router = Router(core, today)
+        self._router = Router(core, today, self.inbox.is_pressed)
         self._signals = None if alone else Signals(core, core.settings.database_url)
         self._ask: Ask = self._signals.line.rows if self._signals else _rows
         mine = [one for one in core.channels if role_of(one) in roles]
@@ -88,6 +89,7 @@ class Runtime:
         peers = None if alone else self._peers
         self._tenure = Tenure(core, self._ask, list(self._duties()), peers)
         self._crash_loop = False
+        self._elsewhere: frozenset[str] = frozenset()
 
     async def start(self) -> None:
         """Recover what a dead process left, then open for work."""
@@ -153,6 +155,13 @@ class Runtime:
     def report(self) -> dict[str, dict[str, Any]]:
         """What is known of each part, for people."""
         return {n: _told(part) for n, part in self.supervisor.parts().items()}
+
+    def storage(self) -> Storage:
+        return self.core.space.storage(self.inbox.spooled)
+
+    def troubles(self) -> frozenset[str]:
+        """What any process lacks room for: `Storage.troubles`."""
+        return self.storage().troubles | self._elsewhere
 
     async def cluster(self) -> tuple[list[NodeView], list[LeaseView]]:
         """All processes and leases. Raises StorageUnavailable."""
@@ -223,15 +232,25 @@ class Runtime:
 
     async def _beat(self) -> None:
         beats = 0
+        shown: frozenset[str] = frozenset()
         while True:
             now = await nodes.now(self._ask, self.core.clock)
-            report = {"parts": self.report()}
+            report = {"parts": self.report(), "storage": asdict(self.storage())}
             await nodes.seen(self._ask, self.core.node_id, now, report)
+            if not self._alone:
+                await self._hear_of_storage(now)
+            if shown != (shown := self.troubles()):
+                self.core.hub.publish("node", "")
             beats += 1
             if not self._alone and beats % 3 == 0:
                 await self.recover(now)
             beat()
             await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    async def _hear_of_storage(self, now: datetime) -> None:
+        found = await nodes.every(self._ask, now)
+        others = (n for n in found if n.alive and n.id != self.core.node_id)
+        self._elsewhere = frozenset(what for n in others for what in n.storage.troubles)
 
     def _changed(self, change: Change) -> None:
         """Another process said so; what is kept in memory here may be old."""

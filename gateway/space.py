@@ -6,8 +6,11 @@ So a file of our own holds some, and goes when the database says that it is full
 
 import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -18,6 +21,28 @@ LOG_BYTES = 512 * MIB  # a longer write-ahead log means that somebody reads for 
 LOOK_SECONDS = 1.0  # how long an answer may be repeated
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """How one process is off for room. `spooled` and `free` are bytes."""
+
+    tight: bool = False
+    reserve_gone: bool = False
+    log_long: bool = False
+    spooled: int = 0
+    free: int = 0
+
+    @property
+    def troubles(self) -> frozenset[str]:
+        """Names of the fields that somebody has to hear of."""
+        names = ("tight", "reserve_gone", "log_long", "spooled")
+        return frozenset(name for name in names if getattr(self, name))
+
+
+def storage_of(told: Mapping[str, Any]) -> Storage:
+    """As a process told it in its heartbeat; nothing told is nothing wrong."""
+    return Storage(**{n: told[n] for n in Storage.__slots__ if n in told})
 
 
 class Space:
@@ -51,6 +76,16 @@ class Space:
             path = self._database.with_name(self._database.name + "-wal")
             return path.stat().st_size > LOG_BYTES
         return False
+
+    def storage(self, spooled: int) -> Storage:
+        """`spooled`: bytes that were acknowledged and wait outside the database."""
+        return Storage(
+            tight=self.tight,
+            reserve_gone=self.reserve_gone,
+            log_long=self.log_long,
+            spooled=spooled,
+            free=self._room()[0],
+        )
 
     def keep_reserve(self) -> None:
         """Make the reserve where it is missing and there is room. May block."""

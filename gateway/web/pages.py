@@ -16,7 +16,7 @@ from gateway.phrases import Phrase, phrase, translated
 from gateway.staff.sessions import SignedIn
 from gateway.web import access
 from gateway.web.filters import filters
-from gateway.web.keys import CORE, COUNTS, PAGES, ROUTES, SIGNED_IN
+from gateway.web.keys import BACKGROUND, CORE, COUNTS, PAGES, ROUTES, SIGNED_IN
 
 ROLE_LABELS = {
     Role.CLERK: "办事员",
@@ -128,6 +128,7 @@ async def render(
         "sandbox": request.app[CORE].settings.sandbox,
         "toasts": toasts,
         "status": status,
+        "troubles": frozenset(),
     }
     signed_in = request.get(SIGNED_IN)
     if signed_in is not None:
@@ -156,7 +157,14 @@ async def _frame(
         },
         "may": _may(request.app, actor),
         "counts": {} if partial else await counts(request.app, actor),
+        "troubles": troubles(request.app),
     }
+
+
+def troubles(app: web.Application) -> frozenset[str]:
+    """What there is no room for (`gateway.space.Storage`): people are warned of it."""
+    background = app.get(BACKGROUND)
+    return frozenset() if background is None else background.troubles()
 
 
 def role_label(request: web.Request, role: str) -> str:

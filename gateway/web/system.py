@@ -10,6 +10,7 @@ from gateway.core import Core
 from gateway.database import Row
 from gateway.nodes import LeaseView, NodeView
 from gateway.phrases import phrase
+from gateway.space import MIB
 from gateway.web.keys import BACKGROUND, CORE
 from gateway.web.pages import render, text
 from gateway.web.routes import page
@@ -43,6 +44,11 @@ async def show_state(request: web.Request, actor: Actor) -> web.StreamResponse:
     return await render(request, "partials/_system.html", **await _context(request))
 
 
+async def show_storage(request: web.Request, actor: Actor) -> web.StreamResponse:
+    """The warning above every page, again."""
+    return await render(request, "partials/_storage.html")
+
+
 async def _context(request: web.Request) -> dict[str, Any]:
     background = request.app.get(BACKGROUND)
     if background is None:
@@ -66,6 +72,9 @@ def _node(request: web.Request, node: NodeView) -> Row:
         "state": _state(node),
         "ended": _part(request, node.ended) if node.ended else "",
         "parts": [_told(request, name, node) for name in sorted(node.parts)],
+        "troubles": sorted(node.storage.troubles) if node.alive else [],
+        "spooled_mib": node.storage.spooled / MIB,
+        "free_mib": node.storage.free // MIB,
     }
 
 
@@ -74,7 +83,8 @@ def _state(node: NodeView) -> str:
         return "ended" if node.ended else "stopped"
     if not node.alive:
         return "lost"
-    return "ok" if all(one.get("well") for one in node.parts.values()) else "trouble"
+    well = all(one.get("well") for one in node.parts.values())
+    return "ok" if well and not node.storage.troubles else "trouble"
 
 
 def _told(request: web.Request, name: str, node: NodeView) -> Row:
@@ -115,5 +125,6 @@ def _channel(core: Core, name: str) -> str:
 
 ROUTES = (
     page("GET", "/system", show, Action.ADMINISTER),
+    page("GET", "/storage", show_storage, Action.READ, background=True),
     page("GET", "/system/state", show_state, Action.ADMINISTER, background=True),
 )

@@ -12,13 +12,19 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from gateway import database as db
+from gateway.core import Core
 from gateway.fatal import EXIT_STORAGE
 from gateway.inbox import Inbox
+from gateway.outbox.sender import Sender
+from gateway.space import MIB, Space
+from gateway.tables import Content, Outbound
+from tests.labs.phones import Phones
 from tests.labs.process import until
 from tests.labs.storing import core_in, message, url_in
 
@@ -112,6 +118,48 @@ async def test_a_full_disk_loses_nothing_and_lets_us_out(
         assert len(told) > 100
         run("mount", "-o", f"remount,size={mib * 2}m", d)
         assert told <= await found(d)
+
+
+@needs_root
+async def test_what_waits_for_room_leaves_when_there_is_some(
+    tmp_path: Path, core: Core, phones: Phones
+) -> None:
+    """D-2: nothing is sent while the disk is tight, and nothing is lost by it."""
+    now = core.clock.now()
+    await Content.create(id=1, texts={"sms": "您好"}, hash="", created_at=now)
+    row = await Outbound.create(
+        message_kind="answer",
+        priority=0,
+        channel="sms",
+        kind="phone",
+        value="+8619900000001",
+        content_id=1,
+        state="queued",
+        due_at=now,
+        expires_at=now + timedelta(days=1),
+        created_at=now,
+        changed_at=now,
+    )
+    account = core.channels.get("sms")
+    assert account is not None
+    sender = Sender(core, account)
+    with mounted("-t", "tmpfs", "-o", "size=8m", "tmpfs", at=tmp_path / "d") as d:
+        core.space = Space(d, 0, None)
+        (d / "old backup").write_bytes(bytes(15 * MIB // 2))
+        assert core.space.tight
+        assert await sender.step() == 0
+        await row.refresh_from_db()
+        assert (row.state, row.attempts, phones.sent) == ("queued", 0, [])
+        (d / "old backup").unlink()
+
+        async def left() -> bool:
+            await sender.step()
+            await sender.answers()
+            await row.refresh_from_db()
+            return bool(row.state == "accepted")
+
+        await until(left, 10)
+        assert len(phones.sent) == 1
 
 
 @needs_strace

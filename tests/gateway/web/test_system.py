@@ -1,5 +1,6 @@
 """The page 运行状态 and what /healthz tells of the cluster."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -18,6 +19,7 @@ from gateway.settings import Settings, Storage
 from gateway.web.app import build_app
 from gateway.web.keys import BACKGROUND
 from tests.console import Browser, Console
+from tests.labs.process import until
 from tests.labs.recorder import as_channel, recorder
 
 
@@ -27,7 +29,8 @@ async def nothing_today() -> None:
 
 @pytest.fixture
 def settings(tmp_path: object, database_url: str) -> Settings:
-    return Settings(storage=Storage(data_dir=tmp_path, database_url=database_url))
+    storage = Storage(data_dir=tmp_path, database_url=database_url, reserve_mib=1)
+    return Settings(storage=storage)
 
 
 @pytest.fixture
@@ -84,6 +87,52 @@ async def test_a_second_process_and_its_trouble_are_seen(
     assert "发送：sms：出错 2 次" in text
     assert "ValueError" in text
     assert "“消息分派”反复出错" in text
+
+
+async def _is_there(core: Core) -> bool:
+    return not core.space.reserve_gone
+
+
+async def test_everybody_is_warned_that_there_is_no_room(
+    console: Console, core: Core
+) -> None:
+    """D-2: on every page; administrators are led to what to do."""
+    reserve = core.settings.storage.data_dir / "reserve"
+    await until(lambda: _is_there(core), 10)
+    clerk = await console.browser("clerk_a")
+    chief = await console.browser("administrator_county")
+    assert "warning-strip" not in await shown(clerk, "/account")
+    assert (await (await clerk.get("/storage")).text()).strip() == ""
+    reserve.unlink()
+    for path in ("/account", "/storage", "/members"):
+        text = await shown(clerk, path)
+        assert "备用空间用掉了" in text
+        assert "请告诉管理员" in text
+        assert "对外发送已暂停" not in text
+    assert 'href="/system">查看详情' in await shown(chief, "/account")
+
+
+async def test_another_process_without_room_is_heard_of(
+    console: Console, core: Core, runtime: Runtime, clock: ManualClock
+) -> None:
+    at = await nodes.now(db.rows, clock)
+    other = await nodes.begin(db.rows, frozenset({Role.SENDER}), at)
+    storage = {"tight": True, "spooled": 3 << 20, "free": 7 << 20, "later": 1}
+    await nodes.seen(db.rows, other, at, {"parts": {}, "storage": storage})
+    chief = await console.browser("administrator_county")
+    text = await shown(chief)
+    assert "磁盘只剩 7 MiB" in text
+    assert "有 3.0 MiB 来信" in text
+    if db.is_postgres():  # on SQLite there is no other process
+        await runtime.supervisor.stop("heartbeat")
+        beating = asyncio.create_task(runtime._beat())
+        async with asyncio.timeout(10), core.hub.subscribed() as pages:
+            while (await pages.get()).topic != "node":
+                pass
+        beating.cancel()
+        text = await shown(await console.browser("clerk_a"), "/account")
+        assert "对外发送已暂停" in text
+        assert "数据库暂时写不进去" in text
 
 
 async def test_it_is_for_administrators(console: Console) -> None:
