@@ -8,7 +8,7 @@ there.
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import asyncpg  # type: ignore[import-untyped]
 import structlog
@@ -22,6 +22,7 @@ from gateway.inbox.store import Stored, store
 from gateway.outbox import follow
 
 log = structlog.get_logger()
+CROWD = 8  # deliveries that wait at once
 PATIENCE_SECONDS = 2.0  # for a commit; providers wait about five for their answer
 DRAIN_BYTES = 1024 * 1024  # of the spool, in one commit
 LOOK_SECONDS = 60.0  # between two looks at the reserve
@@ -33,9 +34,7 @@ _AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 class _Delivery:
     channel: str
     events: Sequence[Event]
-    stored: asyncio.Future[None] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
+    stored: asyncio.Future[None]
 
     def settle(self) -> None:
         if not self.stored.done():
@@ -54,6 +53,7 @@ class Inbox:
         self._core = core
         self._patience = patience
         self._waiting: list[_Delivery] = []
+        self._committing = 0  # deliveries
         self._attempt: asyncio.Future[Stored] | None = None
         self._spool = Spool(storage.data_dir / "spool", storage.spool_mib * 1024 * 1024)
 
@@ -61,6 +61,10 @@ class Inbox:
     def spooled(self) -> int:
         """Bytes that were acknowledged and are not in the database yet."""
         return self._spool.waiting
+
+    def is_pressed(self) -> bool:
+        """Whether so many wait to be acknowledged that all else had better wait."""
+        return len(self._waiting) + self._committing >= CROWD
 
     async def accept(self, channel: str, events: Sequence[Event]) -> None:
         """Return once all events are committed; a known key changes nothing.
@@ -70,10 +74,12 @@ class Inbox:
         """
         if not events:
             return
-        delivery = _Delivery(channel, events)
-        self._waiting.append(delivery)
-        self._core.wakeups.wake("inbox")
-        await asyncio.shield(delivery.stored)
+        # The future is the caller's alone: one that goes away stops nothing.
+        stored = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Delivery(channel, events, stored))
+        if len(self._waiting) == 1:
+            self._core.wakeups.wake("inbox")
+        await stored
 
     async def run(self) -> None:
         """Commit for ever. Deliveries that wait when this ends were never stored."""
@@ -115,6 +121,13 @@ class Inbox:
     async def commit(self) -> None:
         """One transaction for all that waits; after a failure, one for each."""
         batch, self._waiting = self._waiting, []
+        self._committing = len(batch)
+        try:
+            await self._take(batch)
+        finally:
+            self._committing = 0
+
+    async def _take(self, batch: Sequence[_Delivery]) -> None:
         if self._spool.waiting:
             await self._set_by(batch)  # behind what came before
             return

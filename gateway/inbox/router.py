@@ -9,7 +9,7 @@ queue.
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -45,6 +45,10 @@ log = structlog.get_logger()
 TRIES = 3
 BATCH = 500  # messages of one transaction
 GATHER_SECONDS = 0.02  # while messages pour in, so long until the next batch
+# While providers crowd for their answers, a batch is followed by this many times the
+# time it took, without one ...
+GIVES_WAY = 9
+LATEST = timedelta(seconds=30)  # ... unless messages have waited so long
 _TURN = 0x4C58_524F  # the number of a lock in PostgreSQL
 SWEEP_SECONDS = 60.0  # between two looks at receipts that found no message
 
@@ -56,6 +60,7 @@ class Routed:
     """What one batch changed, for the pages that are open."""
 
     count: int = 0
+    oldest: datetime | None = None  # when the first of it came
     inquiries: set[int] = field(default_factory=set)
     broadcasts: set[int] = field(default_factory=set)
     reviews: list[int] = field(default_factory=list)
@@ -63,21 +68,39 @@ class Routed:
 
 
 class Router:
-    """One per process. `today` gives the daily Q&A's question, answer and basis."""
+    """One per process. `today` gives the daily Q&A's question, answer and basis.
 
-    def __init__(self, core: Core, today: Today) -> None:
+    `pressed` says whether deliveries crowd at the inbox: they come first.
+    """
+
+    def __init__(
+        self, core: Core, today: Today, pressed: Callable[[], bool] = lambda: False
+    ) -> None:
         self._core = core
         self._today = today
+        self._pressed = pressed
+        self._late = False  # the last batch was
         self._receipts_seen: dict[str, int] = {}
         self._sweep_at = core.clock.monotonic() + SWEEP_SECONDS
 
     async def run(self) -> None:
         while True:
+            began = self._core.clock.monotonic()
             moved = await self.step()
             if not moved:
                 await self._core.wakeups.wait("router", 1.0)
+            elif self._pressed():
+                await self.give_way(self._core.clock.monotonic() - began)
             elif moved < BATCH:
                 await asyncio.sleep(GATHER_SECONDS)
+
+    async def give_way(self, taken: float) -> None:
+        """To the deliveries that crowd, after a batch that took so many seconds."""
+        until = self._core.clock.monotonic() + taken * GIVES_WAY
+        while not self._late and self._core.clock.monotonic() < until:
+            if not self._pressed():
+                return
+            await asyncio.sleep(GATHER_SECONDS)
 
     async def step(self) -> int:
         """Route what waits, then match receipts; how many rows were moved."""
@@ -89,6 +112,10 @@ class Router:
         except Exception:
             log.exception("router.batch_failed")
             return await self.one_by_one() + await self._receipts()
+        self._late = (
+            routed.oldest is not None
+            and self._core.clock.now() - routed.oldest > LATEST
+        )
         if routed.count:
             await self._tell_all(routed)
         return routed.count + await self._receipts()
@@ -105,6 +132,7 @@ class Router:
         await write.world(world, taken.done, expires)
         return Routed(
             count=len(taken.done) + len(taken.alone),
+            oldest=messages[0].received_at,
             inquiries={one.id for one in world.matters.values() if one.touched},
             broadcasts={
                 one.broadcast_id

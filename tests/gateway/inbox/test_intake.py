@@ -17,6 +17,7 @@ from gateway.contract import Address, AddressKind, InboundMessage
 from gateway.core import Core
 from gateway.errors import StorageUnavailable
 from gateway.inbox import Inbox
+from gateway.inbox.intake import CROWD
 from gateway.settings import Settings, Storage
 from gateway.sla import Calendar
 from gateway.tables import Inbound
@@ -185,3 +186,25 @@ async def held(url: str) -> AsyncIterator[None]:
             yield
     finally:
         await other.close()
+
+
+async def test_a_crowd_presses_until_it_is_served(
+    sqlite_url: str, tmp_path: Path, clock: ManualClock
+) -> None:
+    """And who went away meanwhile stops nobody; what it brought is kept."""
+    inbox = Inbox(core_in(tmp_path, clock))
+    async with db.opened(sqlite_url):
+        crowd = [
+            asyncio.create_task(inbox.accept("短信", [message(f"k{n}")]))
+            for n in range(CROWD)
+        ]
+        assert not inbox.is_pressed()
+        await asyncio.sleep(0)
+        assert inbox.is_pressed()
+        crowd[0].cancel()
+        async with running(inbox):
+            await asyncio.gather(*crowd[1:])
+            await until(lambda: _count(CROWD), 10)
+        assert not inbox.is_pressed()
+        with pytest.raises(asyncio.CancelledError):
+            await crowd[0]

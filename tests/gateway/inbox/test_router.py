@@ -1,14 +1,17 @@
 """Messages in the database: nothing doubled, nothing lost, nothing in the way."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
 from gateway.actors import Action, Actor, Role
+from gateway.clock import ManualClock
 from gateway.contract import Address, AddressKind, InboundMessage
 from gateway.core import Core
 from gateway.errors import NotFound, RequestError
 from gateway.inbox import tray
+from gateway.inbox.router import GIVES_WAY, Router
 from gateway.inquiries import closing
 from gateway.prompts import PromptKind
 from gateway.questions import ask
@@ -21,7 +24,7 @@ from gateway.tables import (
     PromptRow,
 )
 from tests.console import staff
-from tests.labs.centre import PHONE, Centre, named
+from tests.labs.centre import PHONE, Centre, named, nothing_today
 from tests.labs.recording import recorder
 
 STRANGER = "+8613900139000"
@@ -188,3 +191,37 @@ async def test_promise_i_every_acknowledged_message_is_somewhere(
     found = await states()
     assert sum(found.values()) == len(texts) + 1
     assert set(found) <= {"filed", "handled", "review", "ignored"}
+
+
+async def test_the_router_gives_way_to_a_crowd_for_a_while(
+    core: Core, clock: ManualClock
+) -> None:
+    asked = 0
+
+    def pressed() -> bool:
+        nonlocal asked
+        asked += 1
+        clock.advance(timedelta(seconds=1))
+        return asked < 100
+
+    router = Router(core, nothing_today, pressed)
+    await router.give_way(2.0)
+    assert asked == 2 * GIVES_WAY
+    asked = 98  # the crowd goes
+    await router.give_way(2.0)
+    assert asked == 100
+
+
+async def test_the_router_gives_way_to_nobody_when_it_is_late(centre: Centre) -> None:
+    centre.later(seconds=-31)
+    event = InboundMessage(
+        key="old", sender=Address(AddressKind.PHONE, STRANGER), text="您好", raw=b""
+    )
+    delivery = asyncio.ensure_future(centre.inbox.accept("短信", [event]))
+    await asyncio.sleep(0)
+    await centre.inbox.commit()
+    await delivery
+    centre.later(seconds=31)
+    router = Router(centre.core, nothing_today, lambda: pytest.fail("it was asked"))
+    assert await router.step() == 1
+    await router.give_way(1.0)
