@@ -98,9 +98,9 @@ def word(row: Row, field: str, *, needed: bool = False) -> str:
         if needed:
             raise BadRow(field, "missing")
         return ""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise BadRow(field, "expected a string")
-    found = str(value)
+    found = value if isinstance(value, str) else str(value)
     if len(found) > LONGEST_WORD or not found.isprintable():
         raise BadRow(field, f"expected at most {LONGEST_WORD} printable characters")
     return found
@@ -115,6 +115,8 @@ def written(row: Row, field: str) -> tuple[str, tuple[str, ...]]:
         raise BadRow(field, "expected a string")
     if len(value) > LONGEST_TEXT:
         raise BadRow(field, f"expected at most {LONGEST_TEXT} characters")
+    if value.isprintable():
+        return value, ()
     clean = value.replace("\0", "").encode("utf-16", "surrogatepass")
     found = clean.decode("utf-16", "replace")
     return found, () if found == value else ("unreadable",)

@@ -151,8 +151,8 @@ def clean(text: str) -> str:
     NUL goes, a lone surrogate becomes U+FFFD, two that make a pair become the
     character, line ends become LF. All else stays, not even normalised.
     """
-    if text.isascii() and text.isprintable():
-        return text  # ids and codes, many times a second
+    if text.isprintable():
+        return text  # ids, codes and most of what people write, many times a second
     text = text.replace("\0", "").replace("\r\n", "\n").replace("\r", "\n")
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
