@@ -59,7 +59,7 @@ from gateway.staff.people import first_administrator, reset_password
 from gateway.tables import Organisation, Staff
 from gateway.web import front
 from gateway.web.app import build_app, build_bare_app
-from gateway.web.keys import BACKGROUND, COUNTS, HEALTH, INBOX
+from gateway.web.keys import BACKGROUND, COUNTS, HEALTH, INBOX, PAGES
 from gateway.web.routes import add_routes
 from gateway.workdays import corrections
 from gateway.workdays import pages as calendar_pages
@@ -256,6 +256,7 @@ async def serve(checked: Settings, wanted: Serving = EVERYTHING) -> None:
             await runner.setup()
             if NodeRole.WEB in wanted.roles:
                 front.put(runner)
+                loop.run_in_executor(None, app[PAGES].compile)
             await web.TCPSite(runner, checked.server.host, port).start()
             welcome(checked, password)
             await stopping.wait()

@@ -2,6 +2,7 @@
 
 from urllib.parse import unquote
 
+from gateway.web.keys import PAGES
 from tests.console import PASSWORD, Browser, Console
 
 
@@ -40,3 +41,18 @@ async def test_a_refusal_and_a_toast_are_in_english(console: Console) -> None:
         "/account/password", {"old": PASSWORD, "password": new, "repeat": new}
     )
     assert "Password changed" in unquote(answer.cookies["toast"].value)
+
+
+async def test_pages_compiled_beforehand_serve_both_languages(
+    console: Console,
+) -> None:
+    pages = console.app[PAGES]
+    pages.compile()
+
+    english = await _english(console, "clerk_a")
+    assert "Current password" in await (await english.get("/account")).text()
+    chinese = await console.browser("clerk_b")
+    assert "现在的密码" in await (await chinese.get("/account")).text()
+    for environment in pages._environments.values():
+        assert environment.cache is not None
+        assert len(environment.cache) == len(environment.list_templates())
