@@ -8,6 +8,7 @@ import asyncio
 import fcntl
 import json
 import re
+import socket
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -114,10 +115,30 @@ async def _nothing_to_reset(connection: object) -> None:
     forget them after each transaction."""
 
 
+async def _heed_the_network(connection: Any) -> None:
+    """Where the network is cut, Linux keeps trying for a quarter of an hour, and one
+    that only waits for an answer waits for ever."""
+    wire = connection._transport.get_extra_info("socket")
+    if wire is None or wire.family == socket.AF_UNIX:
+        return
+    wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _NETWORK.items():
+        if (option := getattr(socket, name, None)) is not None:
+            wire.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+_NETWORK = {  # options of TCP, as far as the system has them (tcp(7))
+    "TCP_KEEPIDLE": 5,  # seconds of silence until the other side is asked ...
+    "TCP_KEEPINTVL": 5,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 20_000,  # milliseconds that anything may go unacknowledged
+}
 _POOL = {
     "maxsize": 10,  # connections of a process; PostgreSQL allows 100 in all by default
     "statement_cache_size": 500,
     "reset": _nothing_to_reset,
+    "init": _heed_the_network,
+    "timeout": 20,  # seconds for a new connection
 }
 
 

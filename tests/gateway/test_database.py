@@ -1,8 +1,10 @@
 """The models and the migrations say the same; instants and locks hold."""
 
 import asyncio
+import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tortoise import Tortoise
@@ -123,3 +125,14 @@ async def test_a_cancelled_transaction_leaves_no_lock(database: None) -> None:
         await asyncio.wait([task])
         async with asyncio.timeout(5), db.transaction():
             await db.execute("DELETE FROM counters")
+
+
+async def test_a_cut_network_is_noticed_within_seconds(postgres_url: str) -> None:
+    """F-3: else a statement waits for a quarter of an hour, or for ever."""
+    async with db.opened(postgres_url):
+        client: Any = db.connection()
+        async with client.acquire_connection() as raw:
+            wire = raw._transport.get_extra_info("socket")
+            assert wire.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            found = wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+            assert found == 20_000
