@@ -97,6 +97,7 @@ class Sender:
         self._chunk: Row | None = None  # leased, with recipients left
         self._known_cap: Cap | None = None
         self._cap_at = 0.0
+        self._went_well = False  # the last answer, since the last commit
         self._stopping = False
         self._stepping = asyncio.Lock()
 
@@ -294,11 +295,14 @@ class Sender:
             if len(self._late) > _LATE:
                 self._late.popitem(last=False)
         self._answered.append(Answered(flying, outcome))
-        self._observe(outcome)
+        if type(outcome) is not Accepted or not self._went_well:
+            self._observe(outcome)
         self._wake()
 
     def _observe(self, outcome: Outcome) -> None:
         """What an answer says of the account, besides its message."""
+        # Of many that went well since the last commit the first one says it all.
+        self._went_well = type(outcome) is Accepted
         match outcome:
             case Accepted():
                 self._channel.trouble = ""
@@ -401,7 +405,17 @@ class Sender:
         flying, outcome = answered
         match outcome:
             case Accepted(provider_ids):
-                return _settled(flying, "accepted", "accepted", None, provider_ids)
+                row, number, journalled_at, chunk_id = flying
+                ids = tuple([clean(one)[:254] for one in provider_ids])
+                return Settlement(
+                    row=row,
+                    number=number,
+                    journalled_at=journalled_at,
+                    chunk_id=chunk_id,
+                    outcome="accepted",
+                    state="accepted",
+                    provider_ids=ids,
+                )
             case PermanentFailure():
                 return _settled(flying, "permanent", "failed", outcome)
             case TransientFailure():
@@ -456,8 +470,7 @@ def _settled(
     flying: Flying,
     outcome: str,
     state: str,
-    error: DeliveryError | None = None,
-    provider_ids: Sequence[str] = (),
+    error: DeliveryError,
     **more: Any,
 ) -> Settlement:
     return Settlement(
@@ -468,8 +481,7 @@ def _settled(
         outcome=outcome,
         state=state,
         # Providers' words: the database must be able to take them.
-        code=clean(error.code)[:64] if error else "",
-        detail=clean(error.detail)[:500] if error else "",
-        provider_ids=tuple(clean(one)[:254] for one in provider_ids),
+        code=clean(error.code)[:64],
+        detail=clean(error.detail)[:500],
         **more,
     )
