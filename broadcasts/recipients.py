@@ -365,41 +365,6 @@ async def _note(core: Core, actor: Actor, id: int, members: Sequence[int]) -> No
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TookPart:
-    """One line of a member's history: invited, answered, came or not."""
-
-    broadcast_id: int
-    title: str
-    event_at: datetime | None
-    answer: str
-    attended: bool
-
-
-async def taken_part(member_id: int, limit: int = 50) -> list[TookPart]:
-    """A member's activities, the newest first (B8)."""
-    found = await db.rows(
-        "SELECT b.id, b.title, b.event_at, COALESCE((SELECT MAX(p.answer) "
-        "FROM prompts p WHERE p.broadcast_id = b.id AND p.member_id = o.member_id), '')"
-        " AS answer, EXISTS (SELECT 1 FROM attendance a WHERE a.broadcast_id = b.id "
-        "AND a.member_id = o.member_id) AS attended "
-        "FROM outbox o JOIN broadcasts b ON b.id = o.broadcast_id "
-        "WHERE o.member_id = ? AND b.kind = 'notice' ORDER BY b.id DESC "
-        f"LIMIT {int(limit)}",
-        member_id,
-    )
-    return [
-        TookPart(
-            broadcast_id=row["id"],
-            title=row["title"],
-            event_at=None if row["event_at"] is None else from_micros(row["event_at"]),
-            answer=row["answer"],
-            attended=bool(row["attended"]),
-        )
-        for row in found
-    ]
-
-
 _HEADINGS = ("姓名", "组织", "渠道", "地址", "状态", "原因", "回复", "到场", "更新时间")
 
 

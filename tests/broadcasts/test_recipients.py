@@ -12,6 +12,7 @@ from gateway.clock import ManualClock
 from gateway.contract import Address, AddressKind
 from gateway.core import Core
 from gateway.errors import RequestError
+from gateway.members import registry
 from gateway.prompts import Choice, choose
 from gateway.tables import AddressRow, Outbound, PromptRow
 from tests.broadcasts.county import County, phone
@@ -108,9 +109,16 @@ async def test_attendance_is_ticked_and_stands_in_the_history(
     assert came == 2
     rows = await recipients.recipients(county.clerk, broadcast.id)
     assert [row.attended for row in rows] == [False, True, True, False]
-    member = county.members[1].id
-    [line] = await recipients.taken_part(member)
-    assert (line.title, line.answer, line.attended) == ("主题党日", "", True)
+    lines = []
+    for member in county.members[:3]:
+        known = await registry.find(county.clerk, member.id)
+        [line] = await registry.participation(known)
+        lines.append((line.title, line.rsvp, line.attended))
+    assert lines == [
+        ("主题党日", "yes", False),
+        ("主题党日", "", True),
+        ("主题党日", "", True),
+    ]
 
 
 async def test_the_list_is_filtered_and_paged(core: Core, county: County) -> None:
