@@ -12,14 +12,16 @@ from gateway.contract import (
     Address,
     AddressKind,
     Capabilities,
-    Listens,
     MessageKind,
     Receives,
 )
 from gateway.core import Core
-from gateway.database import Row, from_micros, rows, to_micros
+from gateway.database import from_micros, rows, to_micros
 from gateway.errors import NotFound, RequestError
+from gateway.outbox import journal
+from gateway.outbox.account import CODES, masked, state
 from gateway.outbox.enqueue import Draft, enqueue
+from gateway.outbox.report import Report, reports
 from gateway.web.hooks import hook_path
 
 EXAMPLES: Mapping[AddressKind, str] = {
@@ -35,10 +37,13 @@ _TESTS_SHOWN = 3
 async def cards(core: Core, actor: Actor, say: Any) -> list[dict[str, Any]]:
     """The `channels` of templates/pages/partials/_channel_cards.html."""
     since = to_micros(_midnight(core))
-    numbers = await _numbers(since)
-    received = await _received(since)
+    unknown, received, told = await _unknown(), await _received(since), await reports()
     return [
-        await _card(core, actor, one, numbers.get(one.name, {}), received, say)
+        {
+            **await _card(core, actor, one, told.get(one.name, {}), say),
+            "unknown": unknown.get(one.name, 0),
+            "received_today": received.get(one.name, 0),
+        }
         for one in core.channels
     ]
 
@@ -48,26 +53,18 @@ def _midnight(core: Core) -> datetime:
     return datetime.combine(core.clock.now().astimezone(zone).date(), time.min, zone)
 
 
-async def _numbers(since: int) -> Mapping[str, Row]:
+async def _unknown() -> Mapping[str, int]:
     found = await rows(
-        "SELECT channel, "
-        "COUNT(CASE WHEN state = 'queued' THEN 1 END) AS waiting, "
-        "COUNT(CASE WHEN state = 'unknown' THEN 1 END) AS unknown, "
-        "COUNT(CASE WHEN state IN ('accepted', 'delivered', 'read') "
-        "AND changed_at >= ? THEN 1 END) AS sent, "
-        "COUNT(CASE WHEN state IN ('failed', 'dead') AND changed_at >= ? THEN 1 END) "
-        "AS failed, "
-        "MAX(CASE WHEN state IN ('accepted', 'delivered', 'read') "
-        "THEN changed_at END) AS last_success FROM outbox GROUP BY channel",
-        since,
-        since,
+        "SELECT channel, COUNT(*) AS n FROM outbox WHERE state = 'unknown' "
+        "GROUP BY channel"
     )
-    return {row["channel"]: row for row in found}
+    return {row["channel"]: int(row["n"]) for row in found}
 
 
 async def _received(since: int) -> Mapping[str, int]:
     found = await rows(
-        "SELECT channel, COUNT(*) AS n FROM inbound WHERE received_at >= ? "
+        "SELECT channel, COUNT(*) AS n FROM inbound WHERE id > COALESCE((SELECT id "
+        "FROM inbound WHERE received_at < ? ORDER BY id DESC LIMIT 1), 0) "
         "GROUP BY channel",
         since,
     )
@@ -78,25 +75,23 @@ async def _card(
     core: Core,
     actor: Actor,
     channel: Channel,
-    numbers: Mapping[str, Any],
-    received: Mapping[str, int],
+    told: Report,
     say: Any,
 ) -> dict[str, Any]:
     kind = first_kind(channel)
-    last = numbers.get("last_success")
+    is_today = told.get("day") == _midnight(core).date().isoformat()
+    last = told.get("last_success")
     return {
         "name": channel.name,
         "label": channel.label,
         "kind": kind,
         "adapter": channel.common.adapter,
-        "state": state(channel),
-        "waiting": int(numbers.get("waiting", 0)),
-        "sent_today": int(numbers.get("sent", 0)),
-        "received_today": received.get(channel.name, 0),
-        "failed_today": int(numbers.get("failed", 0)),
-        "unknown": int(numbers.get("unknown", 0)),
-        "last_success": None if last is None else from_micros(last),
-        "last_error": await _last_error(channel, say),
+        "state": state(channel, told),
+        "waiting": await journal.queued(channel.name),
+        "sent_today": told.get("sent", 0) if is_today else 0,
+        "failed_today": told.get("failed", 0) if is_today else 0,
+        "last_success": from_micros(last) if last else None,
+        "last_error": await _last_error(channel, told, say),
         "abilities": abilities(channel, say),
         "to_example": EXAMPLES.get(kind, ""),
         "pushes": _pushes(core, actor, channel),
@@ -109,24 +104,20 @@ def first_kind(channel: Channel) -> AddressKind:
     return next(kind for kind in AddressKind if kind in kinds)
 
 
-def state(channel: Channel) -> str:
-    """ok, trouble (the last send failed) or down (its own entry is closed)."""
-    if isinstance(channel.adapter, Listens) and not channel.listening:
-        return "down"
-    return "trouble" if channel.trouble else "ok"
-
-
-async def _last_error(channel: Channel, say: Any) -> dict[str, Any] | None:
+async def _last_error(
+    channel: Channel, told: Report, say: Any
+) -> dict[str, Any] | None:
     """The newest thing the account reported or failed at, while it is in trouble."""
     found = await rows(
         "SELECT code, detail, at FROM channel_events WHERE channel = ? "
         "ORDER BY id DESC LIMIT 1",
         channel.name,
     )
-    if not found or state(channel) == "ok":
+    if not found or state(channel, told) == "ok":
         return None
     mend = say("请检查 settings.toml 里的账号和网络；渠道恢复后会自动接着发。")
-    said = ": ".join(filter(None, (found[0]["code"], found[0]["detail"])))
+    code = say(CODES.get(found[0]["code"], found[0]["code"]))
+    said = ": ".join(filter(None, (code, masked(found[0]["detail"]))))
     return {"at": from_micros(found[0]["at"]), "text": said, "mend": mend}
 
 

@@ -6,10 +6,12 @@ from typing import Any
 from aiohttp import web
 
 from gateway.actors import Action, Actor
+from gateway.channels import Channel
 from gateway.database import from_micros
+from gateway.errors import NotFound
 from gateway.inquiries import history, words
 from gateway.inquiries.history import masked
-from gateway.outbox import overview, unknown
+from gateway.outbox import account, overview, unknown
 from gateway.web import forms
 from gateway.web.keys import CORE
 from gateway.web.pages import redirect, render, text
@@ -26,6 +28,37 @@ async def show_cards(request: web.Request, actor: Actor) -> web.StreamResponse:
     return await render(
         request, "partials/_channel_cards.html", **await _context(request, actor)
     )
+
+
+async def show_channel(request: web.Request, actor: Actor) -> web.StreamResponse:
+    channel = _channel(request)
+    return await render(
+        request,
+        "channel.html",
+        active="channels",
+        name=channel.name,
+        label=channel.label,
+        adapter=channel.common.adapter,
+        kind=overview.first_kind(channel),
+        **await _now(request, channel),
+    )
+
+
+async def show_now(request: web.Request, actor: Actor) -> web.StreamResponse:
+    context = await _now(request, _channel(request))
+    return await render(request, "partials/_channel_now.html", **context)
+
+
+def _channel(request: web.Request) -> Channel:
+    found = request.app[CORE].channels.get(request.match_info["name"])
+    if found is None:
+        raise NotFound("channel")
+    return found
+
+
+async def _now(request: web.Request, channel: Channel) -> dict[str, Any]:
+    now = await account.seen(request.app[CORE], channel)
+    return {"now": now, "state": now["state"]}
 
 
 async def _context(request: web.Request, actor: Actor) -> dict[str, Any]:
@@ -80,6 +113,8 @@ async def decide(request: web.Request, actor: Actor) -> web.StreamResponse:
 ROUTES = (
     page("GET", "/channels", show_channels, Action.READ),
     page("GET", "/channels/cards", show_cards, Action.READ, background=True),
+    page("GET", "/channels/{name}", show_channel, Action.READ),
+    page("GET", "/channels/{name}/now", show_now, Action.READ, background=True),
     page("POST", "/channels/{name}/test", send_test, Action.ADMINISTER),
     page("POST", "/messages/{id}/decide", decide, Action.WORK),
 )

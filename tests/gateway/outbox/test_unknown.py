@@ -86,4 +86,4 @@ async def test_a_test_message_leaves_on_this_very_channel(centre: Centre) -> Non
     assert card["tests"][0]["state"] == "accepted"
     assert card["tests"][0]["to"] == "138****8000"
     assert card["kind"] == AddressKind.PHONE
-    assert (card["state"], card["sent_today"]) == ("ok", 1)
+    assert (card["state"], card["waiting"]) == ("ok", 0)

@@ -1,0 +1,146 @@
+"""One channel as its page shows it: connections, rate, breaker, answers, last errors,
+what waits. From what its owner told: also where another process is the owner."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from gateway import addresses
+from gateway import database as db
+from gateway.channels import Channel
+from gateway.contract import Address, AddressKind, Listens
+from gateway.core import Core
+from gateway.database import from_micros, to_micros
+from gateway.nodes import ALIVE
+from gateway.outbox.report import REACHED, UNREACHABLE, Report, reports
+
+_EVENTS = 1000  # the newest, of which errors are counted
+_GROUPS = 10
+WAITING = {  # by priority: see enqueue.PRIORITY
+    0: "答复、回执和确认",
+    5: "办结回访",
+    10: "通知活动",
+    20: "每日一答",
+}
+CODES = {UNREACHABLE: "联系不上对方", REACHED: "又联系上了"}
+_DIGITS = re.compile(r"\+?\d{7,}")
+_MAIL = re.compile(r"[\w.+-]+@[\w.-]+\w")
+
+
+async def seen(core: Core, channel: Channel) -> dict[str, Any]:
+    """The variables of templates/pages/partials/_channel_now.html."""
+    told = (await reports()).get(channel.name, {})
+    open_since, probe_at = told.get("open_since", 0), told.get("probe_at", 0)
+    return {
+        "state": state(channel, told),
+        "told": bool(told),
+        "owner": await _owner(core, channel.name),
+        "connections": [_connection(one) for one in told.get("connections", ())],
+        "in_flight": told.get("in_flight", 0),
+        "window": told.get("window", channel.capabilities.window),
+        "rate": told.get("rate", 0.0),
+        "allowed": told.get("allowed", 0.0),
+        "ceiling": told.get("ceiling", channel.capabilities.rate_per_second),
+        "throttled": bool(told.get("throttled")),
+        "blocked_until": _at(told.get("blocked_until")),
+        "last_throttle": _at(told.get("last_throttle")),
+        "open_since": _at(open_since),
+        "probe_at": None if told.get("away") else _at(probe_at),
+        "probing": bool(told.get("probing")),
+        "answers": told.get("answers", 0),
+        "median": told.get("median", 0.0),
+        "p95": told.get("p95", 0.0),
+        "share": channel.common.share,
+        "lost": told.get("lost", 0),
+        "errors": await _errors(channel.name),
+        "waiting": await _waiting(channel.name),
+    }
+
+
+def _at(micros: int | None) -> Any:
+    return from_micros(micros) if micros else None
+
+
+def _connection(one: Mapping[str, Any]) -> dict[str, Any]:
+    share = one["awaited"] / one["window"] if one["window"] else 0.0
+    return {
+        **one,
+        "since": from_micros(one["since"]),
+        "share": min(1.0, share),
+        "last_error": masked(one["last_error"]),
+    }
+
+
+async def _owner(core: Core, name: str) -> str:
+    """The process that has the channel's lease now, by its name; empty: none."""
+    found = await db.rows(
+        "SELECT n.id, n.name FROM leases l JOIN nodes n ON n.id = l.node_id "
+        "WHERE l.name = ? AND n.stopped_at IS NULL AND n.seen_at >= ?",
+        f"channel:{name}",
+        to_micros(core.clock.now() - ALIVE),
+    )
+    return str(found[0]["name"] or found[0]["id"]) if found else ""
+
+
+async def _errors(name: str) -> list[dict[str, Any]]:
+    """The newest events, those of one code together, the newest first."""
+    found = await db.rows(
+        "SELECT code, detail, at FROM channel_events WHERE channel = ? "
+        f"ORDER BY id DESC LIMIT {_EVENTS}",
+        name,
+    )
+    groups: dict[str, dict[str, Any]] = {}
+    for row in found:
+        here = groups.setdefault(
+            row["code"],
+            {
+                "code": row["code"],
+                "words": CODES.get(row["code"], ""),
+                "detail": masked(row["detail"]),
+                "number": 0,
+                "at": from_micros(row["at"]),
+            },
+        )
+        here["number"] += 1
+    return list(groups.values())[:_GROUPS]
+
+
+async def _waiting(name: str) -> list[dict[str, Any]]:
+    found = await db.rows(
+        "SELECT priority, SUM(n) AS n FROM (SELECT priority, COUNT(*) AS n FROM outbox "
+        "WHERE channel = ? AND state = 'queued' GROUP BY priority UNION ALL "
+        "SELECT priority, SUM(CASE WHEN journalled_to < first_id THEN people "
+        "ELSE last_id - journalled_to END) AS n FROM chunks WHERE channel = ? "
+        "AND state IN ('held', 'ready', 'leased') GROUP BY priority) x "
+        "GROUP BY priority ORDER BY priority",
+        name,
+        name,
+    )
+    return [
+        {"what": WAITING.get(row["priority"], ""), "number": int(row["n"])}
+        for row in found
+        if row["n"]
+    ]
+
+
+def masked(text: str) -> str:
+    """A provider's words without the addresses in them."""
+    text = _MAIL.sub(lambda m: _mask(AddressKind.EMAIL, m[0]), text)
+    return _DIGITS.sub(lambda m: _mask(AddressKind.PHONE, m[0]), text)
+
+
+def _mask(kind: AddressKind, value: str) -> str:
+    return addresses.mask(Address(kind, value))
+
+
+def state(channel: Channel, report: Report) -> str:
+    """ok, trouble (the last send failed, or the rate was refused) or down (nobody is
+    reached there, or its own entry is closed). By what its owner told, wherever that
+    is; before that by what this process knows."""
+    listening = report.get("listening", channel.listening)
+    if report.get("open_since"):
+        return "down"
+    if isinstance(channel.adapter, Listens) and not listening:
+        return "down"
+    is_troubled = report.get("trouble", channel.trouble) or report.get("throttled")
+    return "trouble" if is_troubled else "ok"

@@ -1,0 +1,122 @@
+"""The page of one channel, whoever owns it."""
+
+from datetime import timedelta
+
+import pytest
+from aiohttp import web
+
+from gateway.channels import ChannelSet
+from gateway.clock import ManualClock
+from gateway.contract import Connection
+from gateway.core import Core
+from gateway.outbox import pages
+from gateway.outbox.account import masked
+from gateway.outbox.report import Reports
+from gateway.outbox.sender import Sender
+from gateway.tables import ChannelEvent, LeaseRow, Node
+from gateway.web.app import build_app
+from gateway.web.routes import add_routes
+from tests.console import Browser, Console
+from tests.labs.streams import Carrier, channel
+
+
+@pytest.fixture
+def carrier() -> Carrier:
+    return Carrier()
+
+
+@pytest.fixture
+def channels(carrier: Carrier) -> ChannelSet:
+    return ChannelSet([channel(carrier, "sms")])
+
+
+@pytest.fixture
+async def app(core: Core) -> web.Application:
+    app = build_app(core)
+    add_routes(app, pages.ROUTES)
+    return app
+
+
+@pytest.fixture
+async def browser(console: Console) -> Browser:
+    return await console.browser("clerk_a")
+
+
+async def shown(browser: Browser, path: str = "/channels/sms/now") -> str:
+    answer = await browser.get(path)
+    assert answer.status == 200
+    return await answer.text()
+
+
+async def owned(core: Core, clock: ManualClock) -> Sender:
+    """By a process of another machine."""
+    now = clock.now()
+    node = await Node.create(name="elsewhere:7", started_at=now, seen_at=now)
+    core.node_id = node.id
+    await LeaseRow.create(name="channel:sms", node_id=node.id, epoch=1)
+    return Sender(core, next(iter(core.channels)))
+
+
+async def test_before_anything_was_told(browser: Browser) -> None:
+    text = await shown(browser, "/channels/sms")
+    assert "还没有消息" in text
+    assert "没有消息在等" in text
+    assert "没有错误" in text
+    assert (await browser.get("/channels/nobody")).status == 404
+
+
+async def test_it_shows_what_the_owner_tells(
+    browser: Browser, core: Core, carrier: Carrier, clock: ManualClock
+) -> None:
+    sender = await owned(core, clock)
+    carrier.shown = (
+        Connection(
+            name="1",
+            state="open",
+            since=clock.now(),
+            window=10,
+            awaited=4,
+            last_error="login of +8613800138000 refused",
+        ),
+    )
+    await ChannelEvent.create(
+        channel="sms", key="1", code="E1", detail="to 13800138000", at=clock.now()
+    )
+    reports = Reports(core, lambda: [sender])
+    await reports.step()
+    text = await shown(browser)
+    assert "elsewhere:7" in text
+    assert "4 / 10" in text
+    assert "已连接" in text
+    assert "E1" in text
+    assert "13800138000" not in text
+    carrier.is_away, carrier.shown = True, (_closed(clock),)
+    for _ in range(3):
+        await sender.step()
+        clock.advance(timedelta(seconds=5))
+    await reports.step()
+    text = await shown(browser)
+    assert "联系不上对方，已暂停发送" in text
+    assert "已断开" in text
+    assert "已中断" in await shown(browser, "/channels")
+    clock.advance(timedelta(minutes=5))
+    assert "暂时没有进程负责这个渠道" in await shown(browser)
+
+
+def _closed(clock: ManualClock) -> Connection:
+    return Connection(name="1", state="closed", since=clock.now(), window=10, awaited=0)
+
+
+async def test_a_channel_in_trouble_says_so(browser: Browser, core: Core) -> None:
+    sender = Sender(core, next(iter(core.channels)))
+    await Reports(core, lambda: [sender]).step()
+    assert "正常" in await shown(browser, "/channels/cards")
+    sender.channel.trouble = "timeout"
+    await Reports(core, lambda: [sender]).step()
+    assert "有异常" in await shown(browser, "/channels/cards")
+
+
+def test_a_providers_words_are_shown_without_addresses() -> None:
+    assert masked("550 a.person@example.org +8613800138000 unknown") == (
+        "550 a***@example.org 138****8000 unknown"
+    )
