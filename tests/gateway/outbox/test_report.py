@@ -94,6 +94,7 @@ async def test_the_breaker_tells_of_itself(
     assert [code for code, _ in await events()] == ["unreachable"]
     assert "lianxin_channel_unreachable" in core.metrics.exposition().decode()
     clock.advance(timedelta(minutes=20))
+    await sender.step()  # lets go of the chunk that it was at, if of one
     await sender.step()
     assert len(carrier.waiting) == 1  # the probe
     carrier.answer_all()
