@@ -534,6 +534,9 @@ class Receipt(Model):
     at = InstantField(null=True)
     received_at = InstantField()
     payload = fields.BinaryField()
+    # Whom it is about, where no message was found by its ids.
+    kind = fields.CharField(16, default="")
+    value = fields.CharField(254, default="")
     outbound_id = fields.BigIntField(null=True, db_index=True)
     effect = fields.CharField(16, default="")  # applied, late, conflict; "": waiting
 

@@ -133,6 +133,16 @@ class Migration(migrations.Migration):
             fields=['channel', 'reference'],
         ),
         ops.AddField(
+            model_name='Receipt',
+            name='kind',
+            field=fields.CharField(default='', max_length=16),
+        ),
+        ops.AddField(
+            model_name='Receipt',
+            name='value',
+            field=fields.CharField(default='', max_length=254),
+        ),
+        ops.AddField(
             model_name='Inquiry',
             name='worked_at',
             field=InstantField(null=True),
@@ -182,7 +192,7 @@ class Migration(migrations.Migration):
                 "CREATE INDEX outbox_noteworthy ON outbox (broadcast_id, state) "
                 "WHERE broadcast_id IS NOT NULL AND state IN ('queued', 'sending', "
                 "'failed', 'dead', 'unknown', 'suppressed', 'expired')",
-                "CREATE INDEX outbox_unknown ON outbox (channel) "
+                "CREATE INDEX outbox_unknown ON outbox (channel, value) "
                 "WHERE state = 'unknown'",
                 "CREATE INDEX outbox_sending ON outbox (channel) "
                 "WHERE state = 'sending'",

@@ -6,7 +6,7 @@ statements. A long message has a receipt for each of its parts: they are joined 
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple, Protocol
@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from gateway import database as db
 from gateway.contract import Address, AddressKind, DeliveryReceipt
 from gateway.core import Core
-from gateway.database import Row, to_micros
+from gateway.database import MICROSECOND, Row, to_micros
 from gateway.members import consent
 from gateway.outbox.moves import Move, Moved, advance, locked
 from gateway.status import OUTBOUND_MOVES, RANK
@@ -23,6 +23,7 @@ from gateway.text import clean
 MATCHED_WITHIN = timedelta(days=7)  # providers use their ids again (C-8)
 WAITS = timedelta(hours=72)  # for the message it belongs to (C-1)
 BATCH = 500  # receipts of one transaction
+CLOCKS_DIFFER = timedelta(minutes=5) // MICROSECOND  # theirs and ours
 _OWN_ID = re.compile("[0-9]{1,18}")  # what fits a key of ours
 _UNANSWERED = frozenset({"planned", "queued", "sending"})
 _NEW = {
@@ -36,6 +37,8 @@ _NEW = {
     "payload": "BYTEA",
     "outbound_id": "BIGINT",
     "effect": "TEXT",
+    "kind": "TEXT",
+    "value": "TEXT",
 }
 
 
@@ -57,6 +60,9 @@ class Told(NamedTuple):
     state: str
     code: str
     opted_out: bool
+    at: int | None  # microseconds
+    kind: str = ""
+    value: str = ""
 
 
 class Verdict(NamedTuple):
@@ -84,6 +90,9 @@ async def store(
             one.state,
             clean(one.code)[:64],
             one.opted_out,
+            None if one.at is None else to_micros(one.at),
+            one.address.kind if one.address else "",
+            one.address.value if one.address else "",
         )
         for _, one in receipts
     ]
@@ -96,10 +105,12 @@ async def store(
             said.state,
             said.code,
             said.opted_out,
-            None if receipt.at is None else to_micros(receipt.at),
+            said.at,
             receipt.raw,
             verdict.outbound_id or None,
             verdict.effect,
+            "" if verdict.effect else said.kind,
+            "" if verdict.effect else said.value,
         )
         for (key, receipt), said, verdict in zip(receipts, told, verdicts, strict=True)
     ]
@@ -190,6 +201,9 @@ async def _apply_stored(core: Core, channel: str, rows: Sequence[Row]) -> list[M
             row["state"],
             row["code"],
             bool(row["opted_out"]),
+            row["at"],
+            row["kind"],
+            row["value"],
         )
         for row in unique.values()
     ]
@@ -217,7 +231,7 @@ class _Known:
     by_provider: Mapping[str, int]
     parts: Mapping[str, Row]  # by the provider's id of the part
     of_message: Mapping[int, Sequence[Row]]  # all parts of a long message
-    rows: Mapping[int, Row]
+    rows: dict[int, Row]
     states: dict[int, str]
     moves: dict[int, Move] = field(default_factory=dict)
     changed_parts: dict[int, Row] = field(default_factory=dict)
@@ -233,6 +247,8 @@ async def _apply(
         await consent.hold_gate(alone=True)  # before any row is locked
     known = await _known(core, channel, told)
     verdicts = [_judge(one, known) for one in told]
+    if any(one.value and not v.effect for one, v in zip(told, verdicts, strict=True)):
+        verdicts = await _by_address(core, channel, told, verdicts, known)
     await _keep_parts(known.changed_parts.values())
     moved = await advance(list(known.moves.values()), core.clock.now(), known.rows)
     await _refuse(core, told, verdicts)
@@ -267,6 +283,58 @@ async def _known(core: Core, channel: str, told: Sequence[Told]) -> _Known:
         of_message=of_message,
         rows=rows,
         states={id: row["state"] for id, row in rows.items()},
+    )
+
+
+async def _by_address(
+    core: Core,
+    channel: str,
+    told: Sequence[Told],
+    verdicts: Sequence[Verdict],
+    known: _Known,
+) -> list[Verdict]:
+    """A receipt whose id we never heard of, for a person with whom exactly one message
+    is in doubt: the answer to it was lost, with the id in it. It ends the doubt."""
+    lost = {
+        n: one
+        for n, (one, verdict) in enumerate(zip(told, verdicts, strict=True))
+        if one.value and not verdict.effect and _message_of(one, known) is None
+    }
+    doubted = await _doubted(core, channel, {one.value for one in lost.values()})
+    found = list(verdicts)
+    for n, one in lost.items():
+        rows = [r for r in doubted if (r["kind"], r["value"]) == (one.kind, one.value)]
+        if len(rows) != 1 or one.state == "unknown" or not _can_tell_of(one, rows[0]):
+            continue
+        [row] = rows
+        doubted.remove(row)
+        known.rows[row["id"]] = row
+        known.moves[row["id"]] = Move(
+            row["id"], one.state, one.code, provider_id=one.provider_id
+        )
+        found[n] = Verdict(row["id"], "applied")
+    return found
+
+
+def _can_tell_of(one: Told, row: Row) -> bool:
+    """Nothing arrives before it was sent; clocks differ, and some tell minutes only."""
+    return one.at is None or one.at >= row["journalled_at"] - CLOCKS_DIFFER
+
+
+async def _doubted(core: Core, channel: str, values: Collection[str]) -> list[Row]:
+    if not values:
+        return []
+    given, cells = db.table({"value": "TEXT"}, [(value,) for value in sorted(values)])
+    lock = " FOR UPDATE OF o" if db.is_postgres() else ""
+    return await db.rows(
+        "SELECT o.id, o.state, o.attempts, o.broadcast_id, o.channel, o.kind, o.value, "
+        f"t.journalled_at FROM {given} AS g CROSS JOIN outbox o CROSS JOIN attempts t "
+        "WHERE o.channel = ? AND o.state = 'unknown' AND o.value = g.value "
+        "AND o.provider_id = '' AND o.changed_at >= ? AND t.outbound_id = o.id "
+        f"AND t.number = o.attempts ORDER BY o.id{lock}",
+        *cells,
+        channel,
+        to_micros(core.clock.now() - WAITS),
     )
 
 

@@ -273,9 +273,15 @@ async def test_nobody_gets_more_broadcasts_a_day_than_allowed(
     assert await states(most + 1) == {"suppressed": 3, "accepted": 2}
 
 
-async def receipt(core: Core, id: str, state: ReceiptState, n: int = 0) -> None:
+async def receipt(
+    core: Core, id: str, state: ReceiptState, n: int = 0, to: str = ""
+) -> None:
     told = DeliveryReceipt(
-        key=f"{id}:{state}:{n}", provider_id=id, state=state, raw=b"raw"
+        key=f"{id}:{state}:{n}",
+        provider_id=id,
+        state=state,
+        raw=b"raw",
+        address=Address(AddressKind.PHONE, to) if to else None,
     )
     await core.commits.run(lambda: receipts.store(core, "短信", [(told.key, told)]))
 
