@@ -196,6 +196,7 @@ def application(assembled: Assembled, runtime: Runtime) -> web.Application:
         add_routes(app, part.ROUTES)
     app[COUNTS] += [desk_pages.count, review_pages.count, broadcast_pages.counts]
     app[COUNTS].append(partial(calendar_pages.count, core))
+    app[COUNTS].append(partial(channel_pages.count, core))
     parts = (
         *(inquiries_api, members_api, deliveries_api, broadcasts_api),
         verification_api,

@@ -1,5 +1,6 @@
 """The channels page: their state, test messages, and messages of unknown outcome."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -7,15 +8,24 @@ from aiohttp import web
 
 from gateway.actors import Action, Actor
 from gateway.channels import Channel
+from gateway.core import Core
 from gateway.database import from_micros
 from gateway.errors import NotFound
 from gateway.inquiries import history, words
 from gateway.inquiries.history import masked
 from gateway.outbox import account, overview, unknown
+from gateway.outbox.report import reports
 from gateway.web import forms
 from gateway.web.keys import CORE
 from gateway.web.pages import redirect, render, text
 from gateway.web.routes import page
+
+
+async def count(core: Core, actor: Actor) -> Mapping[str, int]:
+    """For the navigation: channels of which nobody answers."""
+    told = await reports()
+    down = [c for c in core.channels if told.get(c.name, {}).get("open_since")]
+    return {"channels": len(down)}
 
 
 async def show_channels(request: web.Request, actor: Actor) -> web.StreamResponse:

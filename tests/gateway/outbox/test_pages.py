@@ -1,6 +1,7 @@
 """The page of one channel, whoever owns it."""
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from aiohttp import web
@@ -15,6 +16,7 @@ from gateway.outbox.report import Reports
 from gateway.outbox.sender import Sender
 from gateway.tables import ChannelEvent, LeaseRow, Node
 from gateway.web.app import build_app
+from gateway.web.keys import COUNTS
 from gateway.web.routes import add_routes
 from tests.console import Browser, Console
 from tests.labs.streams import Carrier, channel
@@ -34,6 +36,7 @@ def channels(carrier: Carrier) -> ChannelSet:
 async def app(core: Core) -> web.Application:
     app = build_app(core)
     add_routes(app, pages.ROUTES)
+    app[COUNTS].append(partial(pages.count, core))
     return app
 
 
@@ -99,6 +102,7 @@ async def test_it_shows_what_the_owner_tells(
     assert "联系不上对方，已暂停发送" in text
     assert "已断开" in text
     assert "已中断" in await shown(browser, "/channels")
+    assert 'data-count="channels">1<' in await shown(browser, "/channels")
     clock.advance(timedelta(minutes=5))
     assert "暂时没有进程负责这个渠道" in await shown(browser)
 
