@@ -1,5 +1,5 @@
-"""Send again to the failed, and to nobody else: those of whom nobody knows only where a
-person says so and why (design.md 4)."""
+"""Send again to the failed, and to nobody else: those of whom nobody knows, and those
+who got some parts of a long message, only where a person says so and why."""
 
 from datetime import datetime, timedelta
 
@@ -20,15 +20,36 @@ _BATCH = 2_000
 _SENDABLE = frozenset(
     {BroadcastState.RUNNING, BroadcastState.PAUSED, BroadcastState.FINISHED}
 )
+# Some parts of a long message were taken, and may have been read.
+_PARTLY = (
+    "(state = 'failed' AND (reason = 'partly_refused' OR EXISTS (SELECT 1 FROM parts p "
+    "WHERE p.outbound_id = outbox.id AND p.state <> 'failed')))"
+)
+
+
+async def partly(broadcast_id: int) -> int:
+    """How many of the failed got a part of their message. Looks at all the failed."""
+    found = await db.rows(
+        f"SELECT COUNT(*) AS n FROM outbox WHERE broadcast_id = ? AND {NOTEWORTHY} "
+        f"AND {_PARTLY}",
+        broadcast_id,
+    )
+    return int(found[0]["n"])
 
 
 async def send(
-    core: Core, actor: Actor, broadcast: Broadcast, *, unknown: bool, reason: str
+    core: Core,
+    actor: Actor,
+    broadcast: Broadcast,
+    *,
+    unknown: bool = False,
+    in_part: bool = False,
+    reason: str = "",
 ) -> int:
     """To how many. RequestError: nobody, its event is over, no reason given."""
     reason = reason.strip()[:200]
-    if unknown and not reason:
-        fault = "请写明为什么可以再发给结果不明的人，他们也许已经收到"
+    if (unknown or in_part) and not reason:
+        fault = "请写明为什么可以再发给也许已经收到的人"
         raise RequestError("reason", fault, status=422, fields={"reason": fault})
     if broadcast.state not in _SENDABLE:
         raise notices.not_now(broadcast, "再发")
@@ -37,7 +58,10 @@ async def send(
         raise RequestError("too_late", "活动时间已过，不再发送", status=409)
     states = ("failed", "dead", "unknown") if unknown else ("failed", "dead")
     counted = await moves.counts(broadcast.id)
-    if not (people := sum(counted.get(state, 0) for state in states)):
+    people = sum(counted.get(state, 0) for state in states)
+    if not in_part and counted.get("failed"):
+        people -= await partly(broadcast.id)
+    if people <= 0:
         raise RequestError("nobody", "没有发送失败的人", status=409)
     async with db.transaction():
         # A paused one stays paused: whoever resumes it lets these go too.
@@ -52,19 +76,21 @@ async def send(
             path=await notices.path_of(broadcast),
             people=people,
             unknown=unknown,
+            in_part=in_part,
             reason=reason,
         )
-        after = await _queue(core, broadcast, states, reason, now, 0)
+        which = f"state IN {states}" + ("" if in_part else f" AND NOT {_PARTLY}")
+        after = await _queue(core, broadcast, which, reason, now, 0)
     while after:
         async with db.transaction():
-            after = await _queue(core, broadcast, states, reason, now, after)
+            after = await _queue(core, broadcast, which, reason, now, after)
     return people
 
 
 async def _queue(
     core: Core,
     broadcast: Broadcast,
-    states: tuple[str, ...],
+    which: str,
     reason: str,
     now: datetime,
     after: int,
@@ -73,10 +99,9 @@ async def _queue(
     One that fails again meanwhile is not taken twice."""
     found = await db.rows(
         f"SELECT id FROM outbox WHERE broadcast_id = ? AND {NOTEWORTHY} "
-        f"AND state IN ({db.marks(len(states))}) AND id > ? AND changed_at <= ? "
+        f"AND {which} AND id > ? AND changed_at <= ? "
         f"ORDER BY id LIMIT {_BATCH}",
         broadcast.id,
-        *states,
         after,
         to_micros(now),
     )
@@ -100,6 +125,11 @@ def _expiry(core: Core, broadcast: Broadcast) -> int:
 async def _renew(ids: list[int], expires_at: int) -> None:
     if ids:
         given, values = db.table({"id": "BIGINT"}, [(id,) for id in ids])
+        # What became of the parts sent before says nothing of those that will be.
+        await db.execute(
+            f"DELETE FROM parts WHERE outbound_id IN (SELECT g.id FROM {given} AS g)",
+            *values,
+        )
         await db.execute(
             "UPDATE outbox SET expires_at = ? WHERE id IN "
             f"(SELECT g.id FROM {given} AS g)",

@@ -96,8 +96,11 @@ class Again(Body):
     unknown: bool = Field(
         False, description="Also to those of whom nobody knows; they may have it."
     )
+    in_part: bool = Field(
+        False, description="Also to those who got some parts of a long message."
+    )
     reason: Annotated[str, StringConstraints(max_length=200)] = Field(
-        "", description="Why that is right; needed with `unknown`."
+        "", description="Why that is right; needed with `unknown` and `in_part`."
     )
 
 
@@ -267,7 +270,12 @@ async def cancel_broadcast(call: Call) -> BroadcastShown:
 
 async def send_again(call: Call, body: Again) -> BroadcastShown:
     found, _ = await running.resend(
-        call.core, call.actor, call.id(), unknown=body.unknown, reason=body.reason
+        call.core,
+        call.actor,
+        call.id(),
+        unknown=body.unknown,
+        in_part=body.in_part,
+        reason=body.reason,
     )
     return await _acted(call, found)
 

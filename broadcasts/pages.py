@@ -207,7 +207,7 @@ async def show(request: web.Request, actor: Actor) -> web.StreamResponse:
         active="daily" if found.broadcast.kind == "daily" else "broadcasts",
         broadcast=await view.head(core, found.broadcast),
         acts=view.acts(found.broadcast, actor),
-        again=view.again(found, actor),
+        again=await view.again(found, actor),
         approval=approval,
         left_out=missed,
         progress=await view.progress(core, found),
@@ -330,7 +330,12 @@ async def again(request: web.Request, actor: Actor) -> web.StreamResponse:
 
     async def act(core: Core, actor: Actor, id: int) -> Broadcast:
         found, _ = await running.resend(
-            core, actor, id, unknown=form.flag("unknown"), reason=form.get("reason")
+            core,
+            actor,
+            id,
+            unknown=form.flag("unknown"),
+            in_part=form.flag("in_part"),
+            reason=form.get("reason"),
         )
         return found
 

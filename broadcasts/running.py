@@ -219,13 +219,22 @@ async def hold(id: int, now: datetime, held: bool) -> None:
 
 
 async def resend(
-    core: Core, actor: Actor, id: int, *, unknown: bool = False, reason: str = ""
+    core: Core,
+    actor: Actor,
+    id: int,
+    *,
+    unknown: bool = False,
+    in_part: bool = False,
+    reason: str = "",
 ) -> tuple[Broadcast, int]:
-    """Send once more to those it failed for, with `unknown` and a reason also to those
-    of whom nobody knows. The broadcast, and to how many."""
+    """Send once more to those it failed for; with a reason also to those of whom nobody
+    knows (`unknown`) and to those who got some parts (`in_part`). The broadcast, and to
+    how many."""
     actor.require(Action.BROADCAST)
     broadcast = await find(actor, id)
-    people = await again.send(core, actor, broadcast, unknown=unknown, reason=reason)
+    people = await again.send(
+        core, actor, broadcast, unknown=unknown, in_part=in_part, reason=reason
+    )
     await changed(core, broadcast)
     return await find(actor, id), people
 

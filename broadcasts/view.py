@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from broadcasts import notices, plot, preview, recipients, sweep
+from broadcasts.again import partly as in_part
 from broadcasts.notices import wrote
 from broadcasts.plot import Change, Moment
 from broadcasts.preview import Preview
@@ -368,14 +369,15 @@ def filters() -> list[dict[str, str]]:
     ]
 
 
-def again(found: Overview, actor: Actor) -> dict[str, int] | None:
+async def again(found: Overview, actor: Actor) -> dict[str, int] | None:
     """How many could be sent to again; None where nobody can, or this person can't."""
     states = (_B.RUNNING, _B.PAUSED, _B.FINISHED)
     failed, unknown = found.counts[Bucket.REFUSED], found.counts[Bucket.UNKNOWN]
     able = found.broadcast.state in states and actor.may(Action.BROADCAST)
     if not able or not (failed or unknown):
         return None
-    return {"failed": failed, "unknown": unknown}
+    partly = await in_part(found.broadcast.id) if failed else 0
+    return {"failed": failed - partly, "in_part": partly, "unknown": unknown}
 
 
 def recipient(core: Core, one: Recipient) -> dict[str, Any]:

@@ -49,6 +49,7 @@ REASONS: Mapping[str, str] = {
     "value_missing": "内容里有空缺的占位符",
     "template_only": "这个渠道只能发审核过的模板",
     "too_long": "内容太长，这个渠道发不了",
+    "partly_refused": "长短信只有一部分被运营商收下",
     "confirmed": "工作人员确认已送到",
     "given_up": "工作人员决定不再发送",
     "sent_again": "工作人员决定再发一次",

@@ -4,16 +4,21 @@ from datetime import timedelta
 
 import pytest
 
-from broadcasts import recipients, running
+from broadcasts import recipients, running, view
 from broadcasts.schedule import tick
 from broadcasts.tables import Broadcast
 from gateway.clock import ManualClock
+from gateway.contract import Accepted, DeliveryReceipt, ReceiptState
 from gateway.core import Core
 from gateway.errors import OutcomeUnknown, PermanentFailure, RequestError
+from gateway.outbox import moves, receipts
+from gateway.outbox.moves import Move
 from gateway.status import Bucket
-from gateway.tables import Audit
+from gateway.tables import Audit, Outbound, Part
 from tests.broadcasts.county import County, phone
 from tests.labs.recorder import Recorder, drain
+
+DELIVERED = ReceiptState.DELIVERED
 
 
 async def ended(core: Core, county: County, sms: Recorder) -> int:
@@ -74,6 +79,62 @@ async def test_the_unknown_only_with_a_reason(
     assert await counts(id) == {Bucket.ACCEPTED: 5}
     [line] = await Audit.filter(action="broadcast.again")
     assert (line.actor, line.detail["reason"]) == ("楚经办", "运营商确认没有下发")
+
+
+async def test_who_got_a_part_gets_it_again_only_with_a_reason(
+    core: Core, county: County, clock: ManualClock, sms: Recorder
+) -> None:
+    """A-17: partial is reported, not sent again whole."""
+    id = await ended(core, county, sms)
+    one = {row.value: row for row in await Outbound.filter(broadcast_id=id)}
+    # The carrier refused a part of the third's; a phone took one part of the fourth's.
+    for n, reason in ((3, "partly_refused"), (4, "expired")):
+        await moves.advance([Move(one[phone(n)].id, "failed", reason)], clock.now())
+    for number, state in ((1, "delivered"), (2, "failed")):
+        await Part.create(
+            channel="sms",
+            provider_id=f"x{number}",
+            outbound_id=one[phone(4)].id,
+            number=number,
+            of_all=2,
+            state=state,
+        )
+    clock.advance(timedelta(minutes=1))
+    found = await recipients.overview(county.clerk, id)
+    assert await view.again(found, county.clerk) == {
+        "failed": 1,
+        "in_part": 2,
+        "unknown": 1,
+    }
+    _, people = await running.resend(core, county.clerk, id)
+    assert people == 1
+    await drain(core)
+    assert sms.to == [phone(1)]
+    with pytest.raises(RequestError) as refused:
+        await running.resend(core, county.clerk, id)
+    assert refused.value.code == "nobody"
+    with pytest.raises(RequestError) as refused:
+        await running.resend(core, county.clerk, id, in_part=True)
+    assert refused.value.fields.keys() == {"reason"}
+    clock.advance(timedelta(minutes=1))
+    sms.answers[phone(4)] = Accepted(("y1", "y2"))
+    _, people = await running.resend(
+        core, county.clerk, id, in_part=True, reason="两人都说只看到半句"
+    )
+    assert people == 2
+    await drain(core)
+    assert sorted(sms.to) == [phone(1), phone(3), phone(4)]
+    told = [
+        DeliveryReceipt(key=f"r{y}", provider_id=y, state=DELIVERED, raw=b"")
+        for y in ("y1", "y2")
+    ]
+    await core.commits.run(
+        lambda: receipts.store(core, "sms", [(one.key, one) for one in told])
+    )
+    await one[phone(4)].refresh_from_db()
+    assert one[phone(4)].state == "delivered"
+    lines = await Audit.filter(action="broadcast.again").order_by("id")
+    assert [line.detail["in_part"] for line in lines] == [False, True]
 
 
 async def test_who_waits_for_a_paused_run_still_waits(
