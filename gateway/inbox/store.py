@@ -197,13 +197,34 @@ async def _insert(
     found = []
     for part in _slices(rows, _CELLS // len(columns)):
         given, cells = db.table(columns, part)
-        found += await db.rows(
-            f"INSERT INTO {table} ({names}) SELECT {values} FROM {given} AS g "
-            + ("WHERE TRUE ON CONFLICT (channel, key) DO NOTHING " if keyed else "")
-            + f"RETURNING id{', channel, key' if keyed else ''}",
-            *cells,
+        insert = f"INSERT INTO {table} ({names}) SELECT {values} FROM {given} AS g " + (
+            "WHERE TRUE ON CONFLICT (channel, key) DO NOTHING " if keyed else ""
         )
+        told = ("id", "channel", "key") if keyed else ("id",)
+        returning = _returning if db.is_postgres() else _looked_up
+        found += await returning(table, told, insert, cells)
     return found
+
+
+async def _returning(
+    _: str, columns: Sequence[str], insert: str, cells: Sequence[Any]
+) -> list[db.Row]:
+    return await db.rows(f"{insert} RETURNING {', '.join(columns)}", *cells)
+
+
+async def _looked_up(
+    table: str, columns: Sequence[str], insert: str, cells: Sequence[Any]
+) -> list[db.Row]:
+    """The same where nobody else writes, in one row: for each that SQLite gives, its
+    thread has to get the interpreter lock from the busy loop again."""
+    (last,) = await db.rows(f"SELECT COALESCE(MAX(id), 0) AS id FROM {table}")
+    await db.execute(insert, *cells)
+    (new,) = await db.rows(
+        f"SELECT json_group_array(json_array({', '.join(columns)})) AS told "
+        f"FROM {table} WHERE id > ?",
+        last["id"],
+    )
+    return [dict(zip(columns, row, strict=True)) for row in json.loads(new["told"])]
 
 
 def _slices(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:
