@@ -24,6 +24,7 @@ from gateway.outbox import follow
 log = structlog.get_logger()
 TURNS = 8  # of the event loop, from a socket with bytes to a delivery and to spare
 CROWD = 8  # deliveries that wait at once
+PRESSED_SECONDS = 0.2  # since a crowd was last seen
 PATIENCE_SECONDS = 2.0  # for a commit; providers wait about five for their answer
 DRAIN_BYTES = 1024 * 1024  # of the spool, in one commit
 LOOK_SECONDS = 60.0  # between two looks at the reserve
@@ -54,7 +55,7 @@ class Inbox:
         self._core = core
         self._patience = patience
         self._waiting: list[_Delivery] = []
-        self._committing = 0  # deliveries
+        self._pressed_until = -1.0
         self._attempt: asyncio.Future[Stored] | None = None
         self._spool = Spool(storage.data_dir / "spool", storage.spool_mib * 1024 * 1024)
 
@@ -65,7 +66,8 @@ class Inbox:
 
     def is_pressed(self) -> bool:
         """Whether so many wait to be acknowledged that all else had better wait."""
-        return len(self._waiting) + self._committing >= CROWD
+        crowd = len(self._waiting) >= CROWD
+        return crowd or self._core.clock.monotonic() < self._pressed_until
 
     async def accept(self, channel: str, events: Sequence[Event]) -> None:
         """Return once all events are committed; a known key changes nothing.
@@ -123,13 +125,8 @@ class Inbox:
     async def commit(self) -> None:
         """One transaction for all that waits; after a failure, one for each."""
         batch, self._waiting = self._waiting, []
-        self._committing = len(batch)
-        try:
-            await self._take(batch)
-        finally:
-            self._committing = 0
-
-    async def _take(self, batch: Sequence[_Delivery]) -> None:
+        if len(batch) >= CROWD:  # and most will come back once they are served
+            self._pressed_until = self._core.clock.monotonic() + PRESSED_SECONDS
         if self._spool.waiting:
             await self._set_by(batch)  # behind what came before
             return

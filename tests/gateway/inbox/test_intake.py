@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import asyncpg  # type: ignore[import-untyped]
@@ -205,6 +206,8 @@ async def test_a_crowd_presses_until_it_is_served(
         async with running(inbox):
             await asyncio.gather(*crowd[1:])
             await until(lambda: _count(CROWD), 10)
+        assert inbox.is_pressed()
+        clock.advance(timedelta(seconds=1))
         assert not inbox.is_pressed()
         with pytest.raises(asyncio.CancelledError):
             await crowd[0]
