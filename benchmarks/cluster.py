@@ -140,6 +140,7 @@ def _sent(ledgers: Iterable[Path]) -> Counter[str]:
         with ledger.open(encoding="utf-8") as lines:
             for line in lines:
                 found = json.loads(line)
-                if found["kind"] == "mt":
-                    sent[found["to"]] += 1
+                number = found["to"]
+                if found["kind"] == "mt" and number not in broadcast.WARM["phone"]:
+                    sent[number] += 1
     return sent

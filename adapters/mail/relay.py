@@ -21,7 +21,7 @@ from gateway.contract import Connection
 from gateway.errors import DeliveryError, TransientFailure
 
 MAILS_PER_CONNECTION = 1000
-IN_HAND_PER_CONNECTION = 40  # so that none has to wait for the next commit
+IN_HAND_PER_CONNECTION = 20  # so that none has to wait for the next commit
 RETRY_SECONDS = 5.0  # a refused further connection is not asked for again sooner
 FAREWELL_SECONDS = 0.3
 

@@ -19,7 +19,7 @@ from broadcasts.tables import Broadcast
 from gateway import database as db
 from gateway.clock import SystemClock
 from gateway.database import to_micros
-from gateway.tables import Content, Hold, Organisation
+from gateway.tables import Content, Hold, Organisation, Outbound
 
 CHUNK = 500
 PRIORITY = 10  # of notices
@@ -29,6 +29,8 @@ ADDRESSES = {
     "phone": "'+86' || CAST(13800000000 + i AS TEXT)",
     "email": "'m' || CAST(i AS TEXT) || '@member.example'",
 }
+# A sender begins slowly after its first success: one message to nobody gives it one.
+WARM = {"phone": "+8613000000000", "email": "warm@member.example"}
 _SERIES = "WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < ?)"
 
 
@@ -50,7 +52,25 @@ async def freeze(
         broadcast = await _broadcast(texts, people)
         await _members(kind, people)
         await _recipients(broadcast, kind, channels, people)
+        await _warm(kind, channels)
         return int(broadcast.id)
+
+
+async def _warm(kind: str, channels: Sequence[str]) -> None:
+    now = SystemClock().now()
+    for channel in channels:
+        await Outbound.create(
+            message_kind="test",
+            priority=0,
+            channel=channel,
+            kind=kind,
+            value=WARM[kind],
+            text="测试",
+            state="queued",
+            due_at=now,
+            created_at=now,
+            changed_at=now,
+        )
 
 
 async def _broadcast(texts: Mapping[str, str], people: int) -> Broadcast:
