@@ -128,7 +128,7 @@ class BroadcastShown(Output):
     note: str = Field(description="Why it was handed back, or not sent.")
     planned: int
     states: dict[OutboundState, int] = Field(description="Add up to `planned`.")
-    balanced: bool = Field(description="Whether they do.")
+    balanced: bool = Field(description="Whether they do; true in `planning`.")
     counts: dict[Bucket, int] = Field(description="The same, as people count.")
     canary: str = Field(
         description="Of those who go ahead: waiting, passed, stopped; empty: none."

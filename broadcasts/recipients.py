@@ -23,7 +23,7 @@ from gateway.errors import RequestError
 from gateway.inquiries import words
 from gateway.outbox import moves
 from gateway.phrases import phrase
-from gateway.status import Bucket, OutboundState, count_as
+from gateway.status import BroadcastState, Bucket, OutboundState, count_as
 
 BUCKET_LABELS: Mapping[Bucket, str] = {
     Bucket.DELIVERED: "已送达",
@@ -61,7 +61,8 @@ class Answers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
-    """`states` together are `broadcast.planned`; `counts` has every bucket."""
+    """`states` together are `broadcast.planned`, once its people are written down;
+    `counts` has every bucket."""
 
     broadcast: Broadcast
     states: Mapping[OutboundState, int]
@@ -73,8 +74,9 @@ class Overview:
 
     @property
     def is_balanced(self) -> bool:
-        """Promise O: planned is the sum of the states."""
-        return sum(self.states.values()) == self.broadcast.planned
+        """Promise O: planned is the sum of the states. Both still grow in planning."""
+        planning = self.broadcast.state == BroadcastState.PLANNING
+        return planning or sum(self.states.values()) == self.broadcast.planned
 
     @property
     def open_questions(self) -> int:

@@ -240,7 +240,7 @@ async def progress(core: Core, found: Overview) -> dict[str, Any]:
     return {
         "planned": broadcast.planned,
         "planning": {"people": broadcast.people} if planning else None,
-        "balanced": found.is_balanced or planning,
+        "balanced": found.is_balanced,
         "rate": round(rate, 1) if broadcast.state == _B.RUNNING else 0,
         "left": await _time_left(core, broadcast, rate),
         "canary": broadcast.canary,

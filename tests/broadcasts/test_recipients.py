@@ -7,6 +7,7 @@ import pytest
 from python_calamine import load_workbook
 
 from broadcasts import recipients, running
+from broadcasts.tables import Broadcast
 from gateway import questions
 from gateway.clock import ManualClock
 from gateway.contract import Address, AddressKind
@@ -14,6 +15,7 @@ from gateway.core import Core
 from gateway.errors import RequestError
 from gateway.members import registry
 from gateway.prompts import Choice, choose
+from gateway.status import OutboundState
 from gateway.tables import AddressRow, Outbound, PromptRow
 from tests.broadcasts.county import County, phone
 from tests.labs.recorder import drain
@@ -82,6 +84,22 @@ async def test_a_question_follows_its_message_to_another_channel(
     [row] = await recipients.recipients(county.clerk, broadcast.id)
     assert (row.channel, row.reason, row.answer) == ("sms", "rerouted", "yes")
     assert (await recipients.answers(broadcast.id)).yes == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "accepted", "balanced"),
+    [("running", 3, True), ("running", 2, False), ("planning", 2, True)],
+)
+def test_what_is_planned_is_the_sum_of_the_states(
+    state: str, accepted: int, balanced: bool
+) -> None:
+    """Promise O; slices are written down one after the other."""
+    found = recipients.Overview(
+        broadcast=Broadcast(state=state, planned=3),
+        states={OutboundState.ACCEPTED: accepted},
+        answers=None,
+    )
+    assert found.is_balanced == balanced
 
 
 async def test_attendance_is_ticked_and_stands_in_the_history(
