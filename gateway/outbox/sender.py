@@ -126,6 +126,7 @@ class Sender:
 
     async def _step(self, room: int) -> int:
         answered = list(self._answered)
+        self._went_well = False
         lets_go = self._chunk is not None and self.breaker.is_open
         if not answered and room <= 0 and not lets_go:
             return 0
@@ -152,7 +153,8 @@ class Sender:
         settled = await self._settle(answered)
         left = self._outstanding(settled)
         chunk = self._chunk
-        if lost is None and chunk is not None and self.breaker.is_open:
+        is_idle = room <= 0 and self.breaker.is_open  # else the next of it is the probe
+        if lost is None and chunk is not None and is_idle:
             await journal.let_go(chunk)
             if not left[chunk["id"]]:
                 await journal.close_chunks([chunk["id"]])
