@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import structlog
@@ -31,7 +32,7 @@ from gateway.outbox import follow, journal
 from gateway.outbox.admit import Admitted, Contents, admit
 from gateway.outbox.breaker import Breaker
 from gateway.outbox.gate import UNASKED
-from gateway.outbox.journal import Cap, Settlement
+from gateway.outbox.journal import Cap, Settlement, Window
 from gateway.outbox.links import link
 from gateway.outbox.measure import Measure, Today
 from gateway.outbox.pace import Pace
@@ -40,6 +41,7 @@ from gateway.text import clean
 
 log = structlog.get_logger()
 GATHER_SECONDS = 0.005  # how long a commit waits for half of what is on its way
+MANY = 500  # recipients that are too late, looked at together
 POLL_SECONDS = 1.0  # how late a lost wake-up may be noticed
 CAP_SECONDS = 1.0  # how old the list of broadcasts of the last day may be
 _LATE = 10_000  # messages told unknown whose late answer would still be understood
@@ -206,7 +208,7 @@ class Sender:
             chunk = await journal.lease_chunk(name, core.node_id, epoch, now)
         if chunk is None:
             return Round()
-        seen = await journal.window(chunk, room, await self._cap())
+        seen = await self._window(chunk, room)
         if seen.rows and (until := self._quiet_until(seen.rows[0])) is not None:
             await journal.postpone_chunks(name, chunk["broadcast_id"], until)
             return Round()
@@ -221,6 +223,18 @@ class Sender:
             rerouted=passed.rerouted,
             chunk=chunk,
         )
+
+    async def _window(self, chunk: Row, room: int) -> Window:
+        """The next recipients; of those that are too late more than there is room for:
+        they don't leave."""
+        cap, now = await self._cap(), to_micros(self._core.clock.now())
+        seen = await journal.window(chunk, room, cap)
+        if room >= MANY or not seen.rows or not _is_over(seen.rows[0], now):
+            return seen
+        seen = await journal.window(chunk, MANY, cap)
+        late = list(takewhile(lambda row: _is_over(row, now), seen.rows))
+        is_last = seen.is_last and len(late) == len(seen.rows)
+        return Window(chunk_id=chunk["id"], rows=late, is_last=is_last)
 
     async def _cap(self) -> Cap:
         now = self._core.clock.monotonic()
@@ -466,6 +480,10 @@ class Sender:
             soonest = max(self.pace.seconds_to_next(), self.breaker.seconds_to_probe())
             seconds = min(seconds, max(until, soonest, 0.001))
         await self._core.wakeups.wait(self._worker, seconds)
+
+
+def _is_over(row: Row, now: int) -> bool:
+    return row["expires_at"] is not None and row["expires_at"] <= now
 
 
 def _settled(

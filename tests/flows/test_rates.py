@@ -26,7 +26,7 @@ from gateway.outbox.report import Reports, reports
 from gateway.outbox.sender import Sender
 from gateway.outbox.shares import Balance
 from gateway.settings import ChannelCommon, Policy, Settings, Storage
-from gateway.tables import Node, Outbound
+from gateway.tables import Chunk, Node, Outbound
 from tests.gateway.outbox.test_chunks import BROADCAST, broadcast, states
 from tests.labs.carrier import Events, context, listening, until
 from tests.labs.smpp_lab import settings as login
@@ -160,6 +160,7 @@ async def test_hours_without_the_provider(core: Core, clock: ManualClock) -> Non
         curve.append(len(wide.submitted) - before)
         clock.advance(timedelta(milliseconds=250))
     assert await states(2) == {"expired": 40}
+    assert await Chunk.filter(broadcast_id=2).count() == 2  # not split for the probe
     assert await states(3) == {"accepted": 1500}
     assert curve[0] <= START
     for n, sent in enumerate(curve[1:], start=1):
