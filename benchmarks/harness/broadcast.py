@@ -238,7 +238,10 @@ async def _states(reader: Reader, broadcast_id: int) -> dict[str, int]:
 
 
 async def _span(reader: Reader, broadcast_id: int) -> float:
-    [(first,)] = await reader.rows("SELECT MIN(journalled_at) FROM attempts")
+    [(first,)] = await reader.rows(
+        "SELECT MIN(a.journalled_at) FROM outbox o JOIN attempts a "
+        f"ON a.outbound_id = o.id WHERE o.broadcast_id = {broadcast_id}"
+    )
     [(last,)] = await reader.rows(
         f"SELECT MAX(changed_at) FROM outbox WHERE broadcast_id = {broadcast_id}"
     )
