@@ -20,6 +20,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import asyncpg
+import hypothesis
 import pytest
 from aiohttp import web
 from pytest_aiohttp import AiohttpClient
@@ -35,6 +36,9 @@ from gateway.web.app import build_app
 from tests.console import Console
 
 _NUMBERS = count(1)
+# How long an example takes says something of the machine, nothing of the product.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:

@@ -198,7 +198,9 @@ def role_label(request: web.Request, role: str) -> str:
 
 async def counts(app: web.Application, actor: Actor) -> dict[str, int | str]:
     """The numbers beside the navigation entries."""
-    numbers: dict[str, int | str] = {"inquiries": 0, "review": 0, "approvals": 0}
+    numbers: dict[str, int | str] = dict.fromkeys(
+        ("inquiries", "review", "approvals", "channels"), 0
+    )
     for count in app[COUNTS]:
         numbers |= await count(actor)
     return numbers
