@@ -114,6 +114,30 @@ def _capped(cap: Cap) -> tuple[str, list[Any]]:
     return counted, [*cap.recent, cap.since, cap.most]
 
 
+_GATED = (
+    "id",
+    "message_kind",
+    "priority",
+    "broadcast_id",
+    "inquiry_id",
+    "member_id",
+    "channel",
+    "kind",
+    "value",
+    "text",
+    "content_id",
+    "variables",
+    "extras",
+    "state",
+    "expires_at",
+    "attempts",
+    "throttled",
+    "address_id",
+    "last_inbound_at",
+    "refused",
+    "subscribed",
+    "capped",
+)
 _ADDRESS = "LEFT JOIN addresses a ON a.kind = o.kind AND a.value = o.value "
 
 
@@ -281,7 +305,8 @@ async def window(chunk: Row, room: int, cap: Cap) -> Window:
     columns, facts = _gated(cap)
     lock = " FOR UPDATE OF o" if db.is_postgres() else ""
     # The plus keeps SQLite from reading the whole broadcast by its index, each time.
-    found = await db.rows(
+    found = await db.rows_at_once(
+        _GATED,
         f"SELECT {columns} FROM outbox o {_ADDRESS}"
         "WHERE o.id > ? AND o.id <= ? AND +o.broadcast_id = ? AND o.channel = ? "
         f"AND o.state = 'planned' ORDER BY o.id LIMIT ?{lock}",

@@ -96,7 +96,8 @@ async def settle_planned(
     done: list[Moved] = []
     for first in range(0, len(moves), _MOST):
         part = moves[first : first + _MOST]
-        ids = await _write(part, now, "AND outbox.state = 'planned'")
+        ids = await _still_planned(part)
+        await _write([move for move in part if move.id in ids], now)
         here = [
             Moved(m.id, "planned", m.state, broadcast_ids[m.id])
             for m in part
@@ -123,23 +124,33 @@ _SET_ALL = (
 )
 
 
-async def _write(moves: Sequence[Move], now: datetime, only: str = "") -> set[int]:
-    """The ids of those that were written.
-
-    A column that is set costs the upkeep of its indexes, also where it stays the same:
-    what receipts don't tell is not set.
-    """
+async def _write(moves: Sequence[Move], now: datetime) -> None:
+    """A column that is set costs the upkeep of its indexes, also where it stays the
+    same: what receipts don't tell is not set."""
+    if not moves:
+        return
     only_told = all(move[4:] == ("", 0, 0, 0) for move in moves)
     columns, changes = (_TOLD, _SET) if only_told else (_COLUMNS, _SET_ALL)
     cells = [move[:4] for move in moves] if only_told else moves
     given, values = db.table(columns, cells)
-    done = await db.rows(
-        f"UPDATE outbox SET {changes} FROM {given} AS g WHERE outbox.id = g.id {only} "
-        "RETURNING outbox.id",
+    await db.execute(
+        f"UPDATE outbox SET {changes} FROM {given} AS g WHERE outbox.id = g.id",
         to_micros(now),
         *values,
     )
-    return {row["id"] for row in done}
+
+
+async def _still_planned(moves: Sequence[Move]) -> set[int]:
+    """Those whose rows nobody settled yet, locked."""
+    given, values = db.table({"id": "BIGINT"}, [(move.id,) for move in moves])
+    lock = " ORDER BY o.id FOR UPDATE OF o" if db.is_postgres() else ""
+    found = await db.rows_at_once(
+        ("id",),
+        f"SELECT o.id FROM {given} AS g CROSS JOIN outbox o "
+        f"WHERE o.id = g.id AND o.state = 'planned'{lock}",
+        *values,
+    )
+    return {row["id"] for row in found}
 
 
 async def locked(ids: Sequence[int]) -> Mapping[int, Row]:
@@ -148,7 +159,8 @@ async def locked(ids: Sequence[int]) -> Mapping[int, Row]:
         return {}
     given, values = db.table({"id": "BIGINT"}, [(id,) for id in ids])
     lock = " FOR UPDATE OF o" if db.is_postgres() else ""
-    found = await db.rows(
+    found = await db.rows_at_once(
+        ("id", "state", "attempts", "broadcast_id", "channel"),
         "SELECT o.id, o.state, o.attempts, o.broadcast_id, o.channel "
         f"FROM {given} AS g CROSS JOIN outbox o WHERE o.id = g.id ORDER BY o.id{lock}",
         *values,

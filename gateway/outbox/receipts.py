@@ -340,7 +340,8 @@ async def _doubted(core: Core, channel: str, values: Collection[str]) -> list[Ro
 
 async def _of_provider(channel: str, ids: Sequence[str], oldest: int) -> list[Row]:
     given, values = db.table({"provider_id": "TEXT"}, [(id,) for id in ids])
-    found = await db.rows(
+    found = await db.rows_at_once(
+        ("id", "state", "attempts", "broadcast_id", "channel", "provider_id"),
         f"SELECT o.id, o.state, o.attempts, o.broadcast_id, o.channel, o.provider_id "
         f"FROM {given} AS g CROSS JOIN {_BY_PROVIDER[db.is_postgres()]} ORDER BY o.id",
         *values,
