@@ -14,7 +14,6 @@ from gateway.status import OutboundState
 _O = OutboundState
 CLAIMED = frozenset({_O.ACCEPTED, _O.DELIVERED, _O.READ})  # certainly sent, it says
 REFUSED = frozenset({_O.FAILED, _O.DEAD})
-NEVER_SENT = frozenset({_O.SUPPRESSED, _O.CANCELLED, _O.EXPIRED})
 PENDING = frozenset({_O.PLANNED, _O.QUEUED, _O.SENDING})
 NAMED = 10
 HONOURED_WITHIN = 1.0  # seconds: what was journalled before an opt-out may still land

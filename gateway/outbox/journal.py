@@ -282,7 +282,7 @@ async def lease_chunk(
     )
     if found:
         return found[0]
-    lock = " FOR UPDATE SKIP LOCKED" if db.is_postgres() else ""
+    lock = db.for_update()
     ready = await db.rows(
         "SELECT c.* FROM chunks c WHERE c.channel = ? AND c.state = 'ready' "
         f"AND c.due_at <= ? AND {held} ORDER BY c.priority, c.id LIMIT 1{lock}",
@@ -586,7 +586,7 @@ async def disown(
 
 
 async def _leased(condition: str, values: Sequence[Any]) -> list[Row]:
-    lock = " FOR UPDATE SKIP LOCKED" if db.is_postgres() else ""
+    lock = db.for_update()
     return await db.rows(
         f"SELECT * FROM chunks WHERE state = 'leased' AND {condition}{lock}", *values
     )

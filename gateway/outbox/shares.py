@@ -389,7 +389,7 @@ async def rescue(
     """
     if not ways:
         return frozenset()
-    lock = " FOR UPDATE SKIP LOCKED" if db.is_postgres() else ""
+    lock = db.for_update()
     found = await db.rows(
         "SELECT id, message_kind, inquiry_id FROM outbox q WHERE channel = ? "
         f"AND state = 'queued' AND message_kind IN ({db.marks(len(ways))}) "
@@ -473,7 +473,7 @@ async def _kinds(ids: Sequence[int]) -> Mapping[int, MessageKind]:
 async def reassign(broadcast_id: int, giver: str, taker: str, limit: int) -> int:
     """Inside a transaction: give the next ready chunks, with the recipients that were
     not journalled, to another account; how many."""
-    lock = " FOR UPDATE SKIP LOCKED" if db.is_postgres() else ""
+    lock = db.for_update()
     chunks: list[Row] = await db.rows(
         "SELECT * FROM chunks WHERE channel = ? AND state = 'ready' "
         f"AND broadcast_id = ? ORDER BY priority, id LIMIT {limit}{lock}",
