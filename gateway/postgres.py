@@ -17,7 +17,10 @@ SECONDS = 2.0  # for one statement, connecting included
 START_SECONDS = 120.0  # that another process may take to migrate
 START_LOCK = 0x6C69616E78696E  # "lianxin": a number of our own
 _CUT_SECONDS = 0.05
-_BROKEN = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+# What Tortoise leaves as it is tells of the server, not of the rows. The last: the
+# server ended this connection, and its end has not been seen yet.
+AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+_BROKEN = (OSError, TimeoutError, *AWAY)
 T = TypeVar("T")
 _LOGIN = ("host", "port", "user", "password", "database", "ssl")
 

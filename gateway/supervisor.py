@@ -9,11 +9,11 @@ from contextlib import suppress
 from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
 
-import asyncpg  # type: ignore[import-untyped]
 import structlog
 from tortoise.exceptions import BaseORMException, IntegrityError
 
 from gateway.errors import StorageUnavailable
+from gateway.postgres import AWAY
 
 log = structlog.get_logger()
 LONGEST_PAUSE = 30.0  # seconds between two starts of a part that keeps dying
@@ -23,7 +23,7 @@ WINDOW_SECONDS = 60.0
 _PART: ContextVar["Part"] = ContextVar("part")
 _STORAGE = (
     *(OSError, BaseORMException, StorageUnavailable, sqlite3.Error),
-    *(asyncpg.PostgresError, asyncpg.InterfaceError),
+    *AWAY,
 )
 
 

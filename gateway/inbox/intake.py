@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-import asyncpg  # type: ignore[import-untyped]
 import structlog
 from tortoise.exceptions import BaseORMException
 
@@ -20,6 +19,7 @@ from gateway.errors import StorageUnavailable
 from gateway.inbox.spool import Record, Spool, encode
 from gateway.inbox.store import Stored, store
 from gateway.outbox import follow
+from gateway.postgres import AWAY
 
 log = structlog.get_logger()
 TURNS = 8  # of the event loop, from a socket with bytes to a delivery and to spare
@@ -28,8 +28,6 @@ PRESSED_SECONDS = 0.2  # since a crowd was last seen
 PATIENCE_SECONDS = 2.0  # for a commit; providers wait about five for their answer
 DRAIN_BYTES = 1024 * 1024  # of the spool, in one commit
 LOOK_SECONDS = 60.0  # between two looks at the reserve
-# What Tortoise leaves as it is tells of the server, not of the rows.
-_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 
 @dataclass(slots=True)
@@ -174,7 +172,7 @@ class Inbox:
         done, _ = await asyncio.wait({self._attempt}, timeout=self._patience)
         if not done:
             raise StorageUnavailable("late")
-        if isinstance(away := self._attempt.exception(), _AWAY):
+        if isinstance(away := self._attempt.exception(), (*AWAY, OSError)):
             raise StorageUnavailable("unreachable", type(away).__name__) from away
         stored = self._attempt.result()
         for channel, count in stored.new.items():

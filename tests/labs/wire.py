@@ -16,6 +16,16 @@ class Wire:
         self._whole = asyncio.Event()
         self._whole.set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._clients: set[asyncio.StreamWriter] = set()
+
+    def say(self, data: bytes) -> None:
+        """To all clients, as if the server had said it."""
+        for client in self._clients:
+            client.write(data)
+
+    def hang_up(self) -> None:
+        for client in self._clients:
+            client.close()
 
     def cut(self) -> None:
         self._whole.clear()
@@ -29,6 +39,7 @@ class Wire:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._clients.add(writer)
         try:
             await self._whole.wait()
             there, back = await asyncio.open_connection(*self._to)
@@ -38,6 +49,7 @@ class Wire:
             pass
         finally:
             writer.close()
+            self._clients.discard(writer)
             self._tasks.discard(task)
 
     async def _carry(

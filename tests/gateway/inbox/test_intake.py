@@ -23,6 +23,7 @@ from gateway.settings import Settings, Storage
 from gateway.sla import Calendar
 from gateway.tables import Inbound
 from tests.labs.process import until
+from tests.labs.wire import wired
 
 WANG = Address(AddressKind.PHONE, "+8619900000001")
 
@@ -174,6 +175,36 @@ async def test_a_server_that_is_down_spools(
         await until(lambda: _drained(inbox), 30)
         assert await stored() == ["before", "during"]
     await other.close()
+
+
+def _goodbye() -> bytes:
+    """ErrorResponse: the administrator ends this connection (PostgreSQL protocol 3.0,
+    message formats)."""
+    fields = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection\0\0"
+    return b"E" + (len(fields) + 4).to_bytes(4, "big") + fields
+
+
+async def test_a_server_that_said_goodbye_and_is_not_gone_yet_spools(
+    postgres_url: str, tmp_path: Path, clock: ManualClock
+) -> None:
+    """B-5: between its last word and the end of the connection, asyncpg knows no
+    error of the server's."""
+    inbox = Inbox(core_in(tmp_path, clock))
+    async with (
+        wired(postgres_url) as (url, wire),
+        db.opened(url),
+        asyncio.timeout(60),
+        running(inbox),
+    ):
+        await inbox.accept("短信", [message("before")])
+        wire.say(_goodbye())
+        for _ in range(20):  # turns of the loop, and it is read: loopback has no way
+            await asyncio.sleep(0)
+        await inbox.accept("短信", [message("during")])
+        assert inbox.spooled > 0
+        wire.hang_up()
+        await until(lambda: _drained(inbox), 30)
+        assert await stored() == ["before", "during"]
 
 
 @asynccontextmanager
