@@ -12,6 +12,7 @@ from tortoise.exceptions import BaseORMException
 from gateway.errors import StorageUnavailable
 from gateway.nodes import LeaseView, NodeView
 from gateway.outbox import journal
+from gateway.postgres import AWAY
 from gateway.web.keys import BACKGROUND, CORE, HEALTH, Check, Tells
 from gateway.web.routes import public
 
@@ -46,7 +47,7 @@ async def _cluster(background: Tells) -> dict[str, Any]:
     try:
         async with asyncio.timeout(_PATIENCE.total_seconds()):
             nodes, leases = await background.cluster()
-    except (TimeoutError, StorageUnavailable, OSError, BaseORMException):
+    except (TimeoutError, StorageUnavailable, OSError, BaseORMException, *AWAY):
         return said | {"nodes": None, "leases": None}
     return said | {
         "nodes": [_node(one) for one in nodes if one.alive],
