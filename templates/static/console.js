@@ -138,6 +138,7 @@
     const dialog = document.getElementById(id);
     if (!dialog || dialog.open) return;
     dialog.showModal();
+    dialog.dispatchEvent(new Event("opened")); // what it offers may have to be fetched
     (one("[aria-invalid], textarea, select", dialog) ?? one("button", dialog))?.focus();
   }
 

@@ -44,7 +44,7 @@ def test_plain_forms_that_post_carry_the_token(path: Path) -> None:
     source = path.read_text(encoding="utf-8") if path.name not in PUBLIC else ""
 
     for form in re.findall(r"<form[^>]*method=\"post\".*?</form>", source, re.DOTALL):
-        assert "csrf_field()" in form
+        assert "csrf_field(csrf)" in form
 
 
 def test_styles_and_script_load_nothing() -> None:
