@@ -233,6 +233,13 @@ async def show_live(request: web.Request, actor: Actor) -> web.StreamResponse:
     return await render(request, "partials/_inquiry_live.html", matter=matter)
 
 
+async def show_places(request: web.Request, actor: Actor) -> web.StreamResponse:
+    """Whom the matter may be handed to, once somebody wants to."""
+    number = request.match_info["number"]
+    places = await view.places(actor, number, words(request))
+    return await render(request, "partials/_places.html", places=places)
+
+
 async def show_preview(request: web.Request, actor: Actor) -> web.StreamResponse:
     """The answer as the member will read it, with segments and price."""
     form = await forms.read(request)
@@ -580,6 +587,7 @@ ROUTES = (
     page("GET", "/inquiries/{id}/row", show_row, Action.READ, background=True),
     page("GET", "/inquiries/{id}/live", show_live, Action.READ, background=True),
     page("GET", f"{_ONE}/print", show_print, Action.READ),
+    page("GET", f"{_ONE}/places", show_places, Action.WORK),
     page("GET", f"{_ONE}/attachments/{{id}}", show_attachment, Action.READ),
     page("POST", f"{_ONE}/preview", show_preview, Action.WORK),
     page("POST", f"{_ONE}/replies", reply, Action.WORK),

@@ -12,10 +12,10 @@ from datetime import datetime
 
 from gateway import addresses
 from gateway.actors import Actor
-from gateway.database import Row, marks, rows, to_micros
+from gateway.database import Row, marks, rows, rows_at_once, to_micros
 from gateway.text import fold_width
 
-PAGE = 50  # rows
+PAGE = 30  # rows: more than a screen holds, and the next ones come by themselves
 TABS = ("open", "mine", "overdue", "waiting", "attention", "closed", "all")
 _LONGEST_SEARCH = 60  # characters
 
@@ -62,11 +62,20 @@ JOIN organisations o ON o.id = i.organisation_id
 LEFT JOIN staff s ON s.id = i.owner_id
 LEFT JOIN members m ON m.id = i.member_id
 LEFT JOIN organisations b ON b.id = m.organisation_id"""
-_COLUMNS = f"""i.id, i.number, i.state, i.urgency, i.matter, i.source, i.channel,
-  i.kind, i.value, i.contact_name, i.text, i.attention, i.changed_at, i.received_at,
-  i.deadline_at, i.deadline_provisional, i.closed_at, i.first_response_at, i.reopened,
-  s.name AS owner, o.name AS organisation, m.name AS member,
-  b.name AS member_organisation, {_UNREAD} AS unread"""
+_OWN = (
+    *("id", "number", "state", "urgency", "matter", "source", "channel", "kind"),
+    *("value", "contact_name", "text", "attention", "changed_at", "received_at"),
+    *("deadline_at", "deadline_provisional", "closed_at", "first_response_at"),
+    "reopened",
+)
+_COLUMNS = {name: f"i.{name}" for name in _OWN} | {
+    "owner": "s.name",
+    "organisation": "o.name",
+    "member": "m.name",
+    "member_organisation": "b.name",
+    "unread": _UNREAD,
+}
+_ROW = f"SELECT {', '.join(f'{v} AS {k}' for k, v in _COLUMNS.items())} {_TABLES}"
 _OPEN = "i.state <> 'closed'"
 _FEW = 150  # organisations; their matters are found sooner than sorted ones are sifted
 _SCAN = 5_000  # rows that one search looks into; the next page goes on from there
@@ -176,7 +185,8 @@ async def _places(
     their organisation and sorted; the plus sign says so."""
     beyond = _beyond(run, after)
     order = _order(run).replace("i.", "+i.") if few else _order(run)
-    found = await rows(
+    found = await rows_at_once(
+        ("id", "at"),
         f"SELECT i.id, i.{run.column} AS at FROM inquiries i "
         f"WHERE {where.sql} AND {run.sql} AND {beyond.sql} "
         f"ORDER BY {order} LIMIT {limit} OFFSET {skipped}",
@@ -219,7 +229,8 @@ async def _searched(
         ends = await _places(run, base, after, 1, skipped=_SCAN - 1)
     until = _until(run, ends[0]) if ends else _Where("1 = 1", ())
     beyond, search = _beyond(run, after), _search(q)
-    found = await rows(
+    found = await rows_at_once(
+        ("id", "at"),
         f"SELECT i.id, i.{run.column} AS at FROM inquiries i "
         "LEFT JOIN members m ON m.id = i.member_id WHERE "
         f"{where.sql} AND {run.sql} AND {beyond.sql} AND {until.sql} AND "
@@ -268,8 +279,8 @@ async def _rows(ids: Sequence[int]) -> list[Row]:
     """These, in this order."""
     if not ids:
         return []
-    found = await rows(
-        f"SELECT {_COLUMNS} {_TABLES} WHERE i.id IN ({marks(len(ids))})", *ids
+    found = await rows_at_once(
+        tuple(_COLUMNS), f"{_ROW} WHERE i.id IN ({marks(len(ids))})", *ids
     )
     known = {row["id"]: row for row in found}
     return [known[id] for id in ids if id in known]
@@ -283,9 +294,7 @@ async def one_row(
     if wanted.q:
         where = _all([where, _search(wanted.q[:_LONGEST_SEARCH])])
     found = await rows(
-        f"SELECT {_COLUMNS} {_TABLES} WHERE i.id = ? AND {where.sql}",
-        inquiry_id,
-        *where.values,
+        f"{_ROW} WHERE i.id = ? AND {where.sql}", inquiry_id, *where.values
     )
     return found[0] if found else None
 
@@ -299,33 +308,43 @@ async def number_of(inquiry_id: int) -> str:
 async def counts(actor: Actor, now: datetime) -> dict[str, int]:
     """How many inquiries each tab holds, whatever else is filtered; at most MOST."""
     sight = await _sight(actor)
-    return {
-        tab: await _count(
-            sight.parts if tab == "attention" else sight.counted,
-            _tab(tab, actor, now),
-        )
-        for tab in TABS
-    }
+    return await _counted(
+        {
+            tab: _number(
+                sight.parts if tab == "attention" else sight.counted,
+                _tab(tab, actor, now),
+            )
+            for tab in TABS
+        }
+    )
 
 
 async def open_count(actor: Actor) -> int:
     """What waits for somebody of the actor's subtree, for the navigation; at most
     MOST."""
     waiting = _Where(f"{_OPEN} AND i.state IN ('new', 'open')", ())
-    return await _count((await _sight(actor)).counted, waiting)
+    found = await _counted({"open": _number((await _sight(actor)).counted, waiting)})
+    return found["open"]
 
 
-async def _count(seen: Sequence[_Where], what: _Where) -> int:
-    """Each part of what one sees is found by its own index."""
+async def _counted(numbers: Mapping[str, _Where]) -> dict[str, int]:
+    """All of them in one statement: what costs beside a busy loop is to ask."""
+    columns = ", ".join(f'({one.sql}) AS "{name}"' for name, one in numbers.items())
+    values = [value for one in numbers.values() for value in one.values]
+    found = await rows(f"SELECT {columns}", *values)
+    return {name: int(found[0][name]) for name in numbers}
+
+
+def _number(seen: Sequence[_Where], what: _Where) -> _Where:
+    """How many rows: each part of what one sees is found by its own index."""
     parts = [_all([part, what]) for part in seen]
     union = " UNION ALL ".join(
         f"SELECT i.id FROM inquiries i WHERE {part.sql}" for part in parts
     )
-    found = await rows(
-        f"SELECT COUNT(*) AS n FROM (SELECT 1 FROM ({union}) AS u LIMIT {MOST}) AS c",
-        *(value for part in parts for value in part.values),
+    return _Where(
+        f"SELECT COUNT(*) FROM (SELECT 1 FROM ({union}) AS u LIMIT {MOST}) AS c",
+        tuple(value for part in parts for value in part.values),
     )
-    return int(found[0]["n"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,7 +369,7 @@ async def _sight(actor: Actor) -> _Sight:
         everything = (_Where("1 = 1", ()),)
         return _Sight(everything, everything, all=True)
     under = "SELECT x.id FROM organisations x WHERE x.path LIKE ?"
-    found = await rows(f"{under} LIMIT {_FEW + 1}", f"{actor.path}%")
+    found = await rows_at_once(("id",), f"{under} LIMIT {_FEW + 1}", f"{actor.path}%")
     few = len(found) <= _FEW
     if few:
         ids = tuple(row["id"] for row in found)

@@ -11,7 +11,7 @@ from gateway.actors import GRANTS, Action, Actor, Role
 from gateway.channels import NoRoute, Route
 from gateway.contract import Address, AddressKind, MessageKind
 from gateway.core import Core
-from gateway.database import Row, from_micros, marks, rows
+from gateway.database import Row, from_micros, marks, rows, rows_at_once
 from gateway.inquiries import history, words
 from gateway.inquiries.history import Say, masked
 from gateway.inquiries.matters import NAMES, Matter, Urgency
@@ -42,7 +42,7 @@ NOTHING_REFUSED = Refused()
 
 
 def row(core: Core, found: Row, say: Say) -> dict[str, Any]:
-    """The `row` of templates/pages/partials/_inquiry_row.html."""
+    """The `row` of templates/pages/rows.html."""
     who = found["member"] or found["contact_name"]
     return {
         "id": found["id"],
@@ -164,6 +164,9 @@ async def matter(
         "typed": refused.typed,
         "form": secrets.token_hex(16),
         "choices": await _choices(actor, inquiry, say),
+        "places": await _places(actor, inquiry, say)
+        if refused.act == "transfer"
+        else [],
         "extend": {"days": await _extensions(core, inquiry, say)},
         "call_back": True,
     }
@@ -324,19 +327,25 @@ async def _canned(core: Core, inquiry: Inquiry) -> list[dict[str, str]]:
 
 
 async def _choices(actor: Actor, inquiry: Inquiry, say: Say) -> dict[str, Any]:
-    people = await _colleagues(actor, inquiry)
     return {
         "matters": matters(say),
         "urgencies": urgencies(say),
-        "organisations": [
-            *_directors(inquiry, people, say),
-            *await _offices(inquiry),
-        ],
         "colleagues": [
             {"value": one["username"], "label": f"{one['name']}　{one['place']}"}
-            for one in people
+            for one in await _colleagues(actor, inquiry)
         ],
     }
+
+
+async def places(actor: Actor, number: str, say: Say) -> list[dict[str, str]]:
+    """Whom a matter may be handed to. A province has more than a thousand: they are
+    fetched when somebody wants to, not with every matter. Raises NotFound."""
+    return await _places(actor, await find(actor, number), say)
+
+
+async def _places(actor: Actor, inquiry: Inquiry, say: Say) -> list[dict[str, str]]:
+    people = await _colleagues(actor, inquiry)
+    return [*_directors(inquiry, people, say), *await _offices(inquiry)]
 
 
 def matters(say: Say) -> list[dict[str, str]]:
@@ -350,7 +359,8 @@ def urgencies(say: Say) -> list[dict[str, str]]:
 async def _colleagues(actor: Actor, inquiry: Inquiry) -> Sequence[Row]:
     """Who may work it: people of its organisation and of the actor's subtree."""
     workers = [role for role in Role if Action.WORK in GRANTS[role]]
-    return await rows(
+    return await rows_at_once(
+        ("username", "name", "role", "organisation_id", "place"),
         "SELECT t.username, t.name, t.role, t.organisation_id, o.name AS place "
         "FROM staff t JOIN organisations o ON o.id = t.organisation_id "
         "WHERE t.active = ? AND (t.organisation_id = ? OR o.path LIKE ?) "
@@ -379,7 +389,8 @@ def _directors(
 
 
 async def _offices(inquiry: Inquiry) -> list[dict[str, str]]:
-    found = await rows(
+    found = await rows_at_once(
+        ("code", "name"),
         "SELECT code, name FROM organisations WHERE id <> ? "
         "AND kind IN ('county', 'centre', 'office') ORDER BY path",
         inquiry.organisation_id,

@@ -331,6 +331,21 @@ async def test_a_refused_act_keeps_what_was_typed(clerk: Browser, desk: Centre) 
     assert answer.status == 422
 
 
+async def test_places_to_hand_on_to_come_when_they_are_wanted(
+    clerk: Browser, desk: Centre
+) -> None:
+    await desk.arrives("请问党费")
+    path = f"/inquiries/{(await desk.inquiry()).number}"
+    option = f'<option value="{desk.centre_b.code}">'
+    assert option not in await page_of(clerk, path)
+    places = await page_of(clerk, f"{path}/places")
+    assert option in places
+    assert '<option value="staff:director_a">' in places
+    fields = {"organisation": desk.centre_b.code, "reason": ""}
+    refused = await (await clerk.post(f"{path}/transfer", fields)).text()
+    assert f'<option value="{desk.centre_b.code}" selected>' in refused
+
+
 async def test_every_act_of_a_clerk(clerk: Browser, desk: Centre) -> None:
     await desk.arrives("请问党费")
     number = (await desk.inquiry()).number
