@@ -68,7 +68,7 @@ from gateway.workdays import pages as calendar_pages
 PLUGINS = ("bot_plugins.intake", "bot_plugins.commands", "bot_plugins.notices")
 STOP_SECONDS = 4.8  # the whole stop; people and service managers wait no longer
 GAVE_UP_STATUS = 70  # a part kept dying; "internal software error"
-GARBAGE_THRESHOLD = 100_000  # new objects between two looks for unreachable cycles
+GARBAGE_THRESHOLD = 10_000  # new objects between two looks for unreachable cycles
 SWITCH_SECONDS = 0.0005
 CLOSE_SECONDS = 1.0  # how long open requests may take once the process is to stop
 log = structlog.get_logger()
@@ -260,6 +260,7 @@ async def serve(checked: Settings, wanted: Serving = EVERYTHING) -> None:
             if NodeRole.WEB in wanted.roles:
                 front.put(runner)
                 loop.run_in_executor(None, app[PAGES].compile)
+            gc.freeze()  # what is there now stays: no look for cycles goes through it
             await web.TCPSite(runner, checked.server.host, port).start()
             welcome(checked, password)
             await stopping.wait()
@@ -350,7 +351,8 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     # The database's threads need the interpreter beside a busy loop, again and again:
     # the usual five milliseconds for each turn would be most of a commit.
     sys.setswitchinterval(SWITCH_SECONDS)
-    # Messages come and go by the ten thousand a second, hardly any of them in a cycle.
+    # Messages come and go by the ten thousand a second, hardly any of them in a cycle:
+    # many short looks (a millisecond) for what is new, hardly any for what is old.
     gc.set_threshold(GARBAGE_THRESHOLD, 50, 100)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(work)

@@ -1,6 +1,8 @@
 """Rendering of pages: Jinja, languages, and what the frame of every page needs."""
 
+import asyncio
 import json
+import time
 from collections.abc import Mapping
 from importlib.resources import files
 from types import CodeType
@@ -44,6 +46,7 @@ NAVIGATION = {
     "sandbox": "/sandbox",
     "account": "/account",
 }
+SLICE_SECONDS = 0.005  # of rendering, before others have their turn
 _TOAST_SECONDS = 60
 
 
@@ -76,9 +79,16 @@ class Pages:
         words = self._catalogues[language]
         return translated(text, lambda text: words.get(text, text))
 
-    def render(self, name: str, language: str, context: Mapping[str, Any]) -> str:
+    async def render(self, name: str, language: str, context: Mapping[str, Any]) -> str:
+        """The page, in slices: a long one must not keep everybody else waiting."""
         template = self._environments[language].get_template(name)
-        return template.render(context)
+        parts, until = list[str](), time.perf_counter() + SLICE_SECONDS
+        for part in template.generate(context):
+            parts.append(part)
+            if time.perf_counter() > until:
+                await asyncio.sleep(0)
+                until = time.perf_counter() + SLICE_SECONDS
+        return "".join(parts)
 
     def compile(self) -> None:
         """All pages, some hundred milliseconds in all. Else each is compiled when it is
@@ -158,7 +168,7 @@ async def render(
     signed_in = request.get(SIGNED_IN)
     if signed_in is not None:
         frame |= await _frame(request, signed_in, template)
-    body = request.app[PAGES].render(template, frame["lang"], frame | context)
+    body = await request.app[PAGES].render(template, frame["lang"], frame | context)
     response = web.Response(
         text=body, status=status, content_type="text/html", headers=headers
     )
