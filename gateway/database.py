@@ -329,7 +329,7 @@ async def transaction() -> AsyncIterator[None]:
     try:
         yield
     except BaseException as error:
-        await context.__aexit__(type(error), error, error.__traceback__)
+        await _roll_back(context, error)
         raise
     await context.__aexit__(None, None, None)
 
@@ -351,8 +351,18 @@ async def _enter(context: TransactionContext) -> None:
         await context.__aenter__()
     except asyncio.CancelledError as error:
         if hasattr(context, "token"):  # it has the connection
-            await context.__aexit__(type(error), error, error.__traceback__)
+            await _roll_back(context, error)
         raise
+
+
+async def _roll_back(context: TransactionContext, error: BaseException) -> None:
+    """What goes wrong here must not take the place of a cancellation: who cancelled
+    would wait for ever for a task that goes on."""
+    try:
+        await context.__aexit__(type(error), error, error.__traceback__)
+    except Exception:
+        if not isinstance(error, asyncio.CancelledError):
+            raise
 
 
 def for_update() -> str:

@@ -107,7 +107,8 @@ def test_a_second_owner_of_the_data_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_cancelled_transaction_leaves_no_lock(database: None) -> None:
-    """Cancelled after any number of steps of the loop, also while it begins."""
+    """Cancelled after any number of steps of the loop, also while it begins. And it is
+    cancelled: whoever waits for the end of the task does not wait for ever (I-1)."""
 
     async def work(done: asyncio.Event) -> None:
         async with db.transaction():
@@ -123,6 +124,7 @@ async def test_a_cancelled_transaction_leaves_no_lock(database: None) -> None:
             await asyncio.sleep(0.0005)
         task.cancel()
         await asyncio.wait([task])
+        assert task.cancelled() or done.is_set(), task.exception()
         async with asyncio.timeout(5), db.transaction():
             await db.execute("DELETE FROM counters")
 
