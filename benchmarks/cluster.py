@@ -30,6 +30,7 @@ TARGET = Target(
 PEOPLE = 200_000
 NAMES = ("sms_a", "sms_b")
 CONNECTIONS = 4  # of each account, each with the window
+SHARE = 100 // len(NAMES)  # of each; without it all would leave by the first
 WRITES = 4  # rows written for one message
 RUN_SECONDS = 1800.0
 SHARE_SECONDS = 120.0
@@ -47,7 +48,7 @@ def measure(scale: float) -> Measurement:
         ]
         limit = asyncio.run(_bare(url, people))
         sections = "".join(
-            carrier.account(name, place, centre.address, CONNECTIONS)
+            carrier.account(name, place, centre.address, CONNECTIONS, SHARE)
             for name, centre in zip(NAMES, centres, strict=True)
         )
         site = Site(place, url, sections)

@@ -43,7 +43,11 @@ def centre(*options: str) -> Iterator[Program]:
 
 
 def account(
-    name: str, folder: Path, address: tuple[str, int], connections: int = 1
+    name: str,
+    folder: Path,
+    address: tuple[str, int],
+    connections: int = 1,
+    share: int = 100,
 ) -> str:
     """The section of one channel, each of its connections with the window."""
     secret = folder / "password"
@@ -59,6 +63,7 @@ def account(
         password=f"file:{secret}",
         connection_window=WINDOW,
         connections=connections,
+        share=share,
     )
 
 
