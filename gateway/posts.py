@@ -1,14 +1,15 @@
 """One channel's sender and listener, at work only while its lease is held here."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import structlog
 
 from gateway.channels import Channel
-from gateway.contract import Accept, Listens
+from gateway.contract import Accept, DeliveryReceipt, Event, Listens
 from gateway.core import Core
+from gateway.inbox.store import key_of
 from gateway.leases import Lease, LeaseLost
 from gateway.outbox.sender import Sender
 from gateway.supervisor import Supervisor, is_storage_trouble
@@ -102,8 +103,19 @@ class Post:
         adapter = self.channel.adapter
         assert isinstance(adapter, Listens)
         try:
-            async with adapter.listen(self._accept):
+            async with adapter.listen(self._take_in):
                 self.channel.listening = True
                 await asyncio.Event().wait()
         finally:
             self.channel.listening = False
+
+    async def _take_in(self, events: Sequence[Event]) -> None:
+        """Receipts go to the sender, which settles the answers that they follow. One
+        that says that somebody refuses us is stored by itself: it closes the gate."""
+        told = [
+            (key_of(one), one)
+            for one in events
+            if isinstance(one, DeliveryReceipt) and not one.opted_out
+        ]
+        if len(told) < len(events) or not await self.sender.arrivals.put(told):
+            await self._accept(events)

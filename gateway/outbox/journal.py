@@ -10,6 +10,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from gateway import database as db
@@ -412,26 +413,41 @@ async def close_chunks(ids: Iterable[int]) -> None:
         )
 
 
+class Onward(NamedTuple):
+    """What a receipt says that came with the answer."""
+
+    state: str
+    code: str
+
+
 async def settle(
-    done: Sequence[Settlement], channel: str, node_id: int, now: datetime
+    done: Sequence[Settlement],
+    channel: str,
+    node_id: int,
+    now: datetime,
+    onward: Mapping[int, Onward] = MappingProxyType({}),
 ) -> list[moves.Moved]:
-    """Append outcomes, move messages forward. A late answer also ends `unknown`."""
+    """Append outcomes, move messages forward. A late answer also ends `unknown`.
+
+    `onward`: by their ids where messages go at once that have a receipt already.
+    """
     alone = [one for one in done if not one.chunk_id]
     of_chunks = [one for one in done if one.chunk_id]
     await _append(of_chunks, channel, node_id, to_micros(now))
     await _complete(alone, to_micros(now))
     await _keep_parts(done, channel)
-    moved = await moves.advance([_move(one) for one in alone], now)
+    moved = await moves.advance([_move(one, onward) for one in alone], now)
     broadcasts = {one.outbound_id: one.row["broadcast_id"] for one in of_chunks}
-    planned = [_move(one) for one in of_chunks]
+    planned = [_move(one, onward) for one in of_chunks]
     return moved + await moves.settle_planned(planned, broadcasts, now)
 
 
-def _move(one: Settlement) -> Move:
+def _move(one: Settlement, onward: Mapping[int, Onward]) -> Move:
+    told = onward.get(one.outbound_id)
     return Move(
         one.outbound_id,
-        one.state,
-        one.code[:64],
+        told.state if told else one.state,
+        told.code if told else one.code[:64],
         one.detail,
         # A long message is found by its parts.
         one.provider_ids[0] if len(one.provider_ids) == 1 else "",

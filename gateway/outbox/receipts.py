@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from gateway import database as db
@@ -16,6 +17,7 @@ from gateway.contract import Address, AddressKind, DeliveryReceipt
 from gateway.core import Core
 from gateway.database import MICROSECOND, Row, to_micros
 from gateway.members import consent
+from gateway.outbox.arrivals import Keyed
 from gateway.outbox.moves import Move, Moved, advance, locked
 from gateway.status import OUTBOUND_MOVES, RANK
 from gateway.text import clean
@@ -49,6 +51,8 @@ class Sent(Protocol):
     def outbound_id(self) -> int: ...
     @property
     def provider_ids(self) -> tuple[str, ...]: ...
+    @property
+    def state(self) -> str: ...
 
 
 class Told(NamedTuple):
@@ -75,12 +79,42 @@ class Verdict(NamedTuple):
 _WAITING = Verdict(0, "")
 
 
+def met(sent: Sequence[Sent], receipts: Sequence[Keyed]) -> Mapping[int, int]:
+    """Which messages have the answer and a receipt for the whole of it at once: by
+    their ids the place of the first such receipt. They need be written only once."""
+    by_provider: dict[str, int] = {}
+    for one in sent:
+        if one.state == "accepted" and len(one.provider_ids) == 1:
+            [id] = one.provider_ids
+            # Of two with the same id the ordinary way finds the newest (C-8).
+            by_provider[id] = 0 if id in by_provider else one.outbound_id
+    found: dict[int, int] = {}
+    for place, (_, told) in enumerate(receipts):
+        message = by_provider.get(told.provider_id)
+        if message and message not in found and _settles(message, told):
+            found[message] = place
+    return found
+
+
+def _settles(message: int, told: DeliveryReceipt) -> bool:
+    return (
+        told.state != "unknown"
+        and not told.opted_out
+        and told.reference in ("", str(message))
+        and _effect("accepted", told.state) == "applied"
+    )
+
+
 async def store(
-    core: Core, channel: str, receipts: Sequence[tuple[str, DeliveryReceipt]]
+    core: Core,
+    channel: str,
+    receipts: Sequence[Keyed],
+    applied: Mapping[int, int] = MappingProxyType({}),
 ) -> list[Moved]:
     """Keep new receipts by their keys, and apply them; the messages that moved.
 
-    Inside a transaction. A receipt whose key is known changes nothing.
+    Inside a transaction. A receipt whose key is known changes nothing. `applied`: by
+    the places of some of them the messages that they have moved already.
     """
     told = [
         Told(
@@ -96,7 +130,11 @@ async def store(
         )
         for _, one in receipts
     ]
-    verdicts, moved = await _apply(core, channel, told)
+    verdicts = {place: Verdict(id, "applied") for place, id in applied.items()}
+    others = [place for place in range(len(told)) if place not in verdicts]
+    found, moved = await _apply(core, channel, [told[place] for place in others])
+    verdicts.update(zip(others, found, strict=True))
+    _count(core, channel, Counter(told[place].state for place in applied))
     rows = [
         (
             key,
@@ -112,7 +150,8 @@ async def store(
             "" if verdict.effect else said.kind,
             "" if verdict.effect else said.value,
         )
-        for (key, receipt), said, verdict in zip(receipts, told, verdicts, strict=True)
+        for place, ((key, receipt), said) in enumerate(zip(receipts, told, strict=True))
+        for verdict in (verdicts[place],)
     ]
     if rows:
         given, values = db.table(_NEW, rows)
@@ -252,10 +291,13 @@ async def _apply(
     await _keep_parts(known.changed_parts.values())
     moved = await advance(list(known.moves.values()), core.clock.now(), known.rows)
     await _refuse(core, told, verdicts)
-    ended = Counter(one.after for one in moved)
+    _count(core, channel, Counter(one.after for one in moved))
+    return verdicts, moved
+
+
+def _count(core: Core, channel: str, ended: Mapping[str, int]) -> None:
     for state, number in ended.items():
         core.metrics.outbound.labels(channel, state).inc(number)
-    return verdicts, moved
 
 
 async def _known(core: Core, channel: str, told: Sequence[Told]) -> _Known:

@@ -13,11 +13,12 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 import structlog
+from tortoise.exceptions import BaseORMException
 
 from gateway import database as db
 from gateway.channels import Channel
 from gateway.consent import QuietHours
-from gateway.contract import Accepted, MessageKind, Outcome
+from gateway.contract import Accepted, DeliveryReceipt, MessageKind, Outcome
 from gateway.core import Core
 from gateway.database import Row, to_micros
 from gateway.errors import (
@@ -28,13 +29,15 @@ from gateway.errors import (
 )
 from gateway.leases import Lease, LeaseLost, fence
 from gateway.members import consent
-from gateway.outbox import follow, journal
+from gateway.outbox import follow, journal, receipts
 from gateway.outbox.admit import Admitted, Contents, admit
+from gateway.outbox.arrivals import Arrivals, Delivery, Keyed
 from gateway.outbox.breaker import Breaker
 from gateway.outbox.gate import UNASKED
-from gateway.outbox.journal import Cap, Settlement, Window
+from gateway.outbox.journal import Cap, Onward, Settlement, Window
 from gateway.outbox.links import link
 from gateway.outbox.measure import Measure, Today
+from gateway.outbox.moves import Moved
 from gateway.outbox.pace import Pace
 from gateway.retry import RetryPolicy, backoff, is_exhausted
 from gateway.text import clean
@@ -72,6 +75,7 @@ class Round:
     looked_at: int = 0  # rows that were due, also those that the gate kept back
     rerouted: frozenset[str] = frozenset()  # channels that got rows of this one
     chunk: Row | None = None  # to go on with
+    moved: Sequence[Moved] = ()  # by receipts
     lost: LeaseLost | None = None
 
 
@@ -91,6 +95,7 @@ class Sender:
         self.channel = channel
         self._core = core
         self._channel = channel
+        self.arrivals = Arrivals(self._wake)
         self._link = link(channel, self._take, self._wake)
         self._contents = Contents()
         self._flying: dict[str, Flying] = {}
@@ -111,12 +116,16 @@ class Sender:
         """Work until `stop`; a failing database raises, the supervisor restarts."""
         self._stopping = False
         await self.mend()
-        while not self._stopping:
-            ready = await self.step()
-            if not ready:
-                await self._idle()
-            elif self._flying:
-                await self._gather()
+        self.arrivals.open()
+        try:
+            while not self._stopping:
+                ready = await self.step()
+                if not ready:
+                    await self._idle()
+                elif self._flying:
+                    await self._gather()
+        finally:
+            self.arrivals.close()
 
     async def step(self) -> int:
         """One commit: settle the answered, journal the next. Returns how many moved.
@@ -127,14 +136,12 @@ class Sender:
             return 0 if self._stopping else await self._step(self._room())
 
     async def _step(self, room: int) -> int:
-        answered = list(self._answered)
+        answered, arrived = list(self._answered), self.arrivals.take()
         self._went_well = False
         lets_go = self._chunk is not None and self.breaker.is_open
-        if not answered and room <= 0 and not lets_go:
+        if not answered and not arrived and room <= 0 and not lets_go:
             return 0
-        done = await self._core.commits.run(
-            lambda: self._round(answered, room), early=True
-        )
+        done = await self._commit(answered, arrived, room)
         del self._answered[: len(answered)]
         chunk = done.chunk
         is_open = chunk is not None and chunk["journalled_to"] < chunk["last_id"]
@@ -147,12 +154,35 @@ class Sender:
         await self._tell(done)
         if done.lost is not None:
             raise done.lost
-        return done.looked_at + len(answered)
+        return done.looked_at + len(answered) + len(arrived)
 
-    async def _round(self, answered: Sequence[Answered], room: int) -> Round:
+    async def _commit(
+        self, answered: Sequence[Answered], arrived: Sequence[Delivery], room: int
+    ) -> Round:
+        """With the receipts that arrived. Where that fails others store them: one that
+        the database does not take must not keep messages from leaving."""
+        told = [one for delivery in arrived for one in delivery.receipts]
+        stored = False
+        try:
+            done = await self._core.commits.run(
+                lambda: self._round(answered, told, room), early=True
+            )
+            stored = True
+            return done
+        except BaseORMException:
+            if not told:
+                raise
+        finally:
+            for delivery in arrived:
+                delivery.end(stored)
+        return await self._commit(answered, (), room)
+
+    async def _round(
+        self, answered: Sequence[Answered], told: Sequence[Keyed], room: int
+    ) -> Round:
         """Inside a transaction; nothing but the database changes here."""
         lost = await self._fence()
-        settled = await self._settle(answered)
+        settled, moved = await self._settle(answered, told)
         left = self._outstanding(settled)
         chunk = self._chunk
         is_idle = room <= 0 and self.breaker.is_open  # else the next of it is the probe
@@ -160,14 +190,15 @@ class Sender:
             await journal.let_go(chunk)
             if not left[chunk["id"]]:
                 await journal.close_chunks([chunk["id"]])
-            return Round(settled=settled)
+            return Round(settled=settled, moved=moved)
         if lost is not None or room <= 0:
-            return Round(settled=settled, lost=lost, chunk=chunk)
+            return Round(settled=settled, moved=moved, lost=lost, chunk=chunk)
         alone = await self._alone(room)
         rest = room - alone.looked_at
         more = await self._of_chunk(rest, left) if rest > 0 else Round()
         return Round(
             settled=settled,
+            moved=moved,
             admitted=[*alone.admitted, *more.admitted],
             looked_at=alone.looked_at + more.looked_at,
             rerouted=alone.rerouted | more.rerouted,
@@ -262,7 +293,7 @@ class Sender:
         async with self._stepping:  # what it settles now must not be cut off
             await self._link.finish(seconds)
             answered = list(self._answered)
-            settled = await self._core.commits.run(lambda: self._settle(answered))
+            settled, _ = await self._core.commits.run(lambda: self._settle(answered))
             del self._answered[: len(answered)]
         self._count(settled)
 
@@ -387,17 +418,27 @@ class Sender:
         self.breaker.left(len(done.admitted))
         self._link.submit([one.message for one in done.admitted])
 
-    async def _settle(self, answered: Sequence[Answered]) -> list[Settlement]:
-        """Inside a transaction: the outcomes, and what follows from them."""
+    async def _settle(
+        self, answered: Sequence[Answered], told: Sequence[Keyed] = ()
+    ) -> tuple[list[Settlement], list[Moved]]:
+        """Inside a transaction: the outcomes, what follows from them, and receipts;
+        the messages that receipts moved."""
+        core, name, now = self._core, self._channel.name, self._core.clock.now()
         settled = [self._settlement(one) for one in answered]
+        met = receipts.met([one for one in settled if one.chunk_id], told)
+        gone: set[int] = set()
         if settled:
-            core, name = self._core, self._channel.name
-            await journal.settle(settled, name, core.node_id, core.clock.now())
+            onward = {id: _onward(told[place][1]) for id, place in met.items()}
+            moved = await journal.settle(settled, name, core.node_id, now, onward)
+            gone = {one.id for one in moved}
             left = self._outstanding(settled)
             touched = {one.chunk_id for one in settled if one.chunk_id}
             await journal.close_chunks(id for id in touched if not left[id])
             await follow.settled(core, self._channel, answered, settled)
-        return settled
+        if not told:
+            return settled, []
+        applied = {place: id for id, place in met.items() if id in gone}
+        return settled, await receipts.store(core, name, told, applied)
 
     def _outstanding(self, settled: Iterable[Settlement]) -> Counter[int]:
         """By chunk, what is on its way or answered, besides what is settled now."""
@@ -416,6 +457,7 @@ class Sender:
     async def _tell(self, done: Round) -> None:
         rows = [one.row for one in done.settled] + [one.row for one in done.admitted]
         await follow.announce(self._core, rows)
+        await follow.announce_moved(self._core, done.moved)
 
     def _settlement(self, answered: Answered) -> Settlement:
         flying, outcome = answered
@@ -480,6 +522,10 @@ class Sender:
             soonest = max(self.pace.seconds_to_next(), self.breaker.seconds_to_probe())
             seconds = min(seconds, max(until, soonest, 0.001))
         await self._core.wakeups.wait(self._worker, seconds)
+
+
+def _onward(told: DeliveryReceipt) -> Onward:
+    return Onward(told.state, clean(told.code)[:64])
 
 
 def _is_over(row: Row, now: int) -> bool:

@@ -273,16 +273,22 @@ async def test_nobody_gets_more_broadcasts_a_day_than_allowed(
     assert await states(most + 1) == {"suppressed": 3, "accepted": 2}
 
 
-async def receipt(
-    core: Core, id: str, state: ReceiptState, n: int = 0, to: str = ""
-) -> None:
-    told = DeliveryReceipt(
+def receipt_of(
+    id: str, state: ReceiptState, n: int = 0, to: str = ""
+) -> DeliveryReceipt:
+    return DeliveryReceipt(
         key=f"{id}:{state}:{n}",
         provider_id=id,
         state=state,
         raw=b"raw",
         address=Address(AddressKind.PHONE, to) if to else None,
     )
+
+
+async def receipt(
+    core: Core, id: str, state: ReceiptState, n: int = 0, to: str = ""
+) -> None:
+    told = receipt_of(id, state, n, to)
     await core.commits.run(lambda: receipts.store(core, "短信", [(told.key, told)]))
 
 
@@ -311,6 +317,7 @@ ACTS = (
     "later",
     "lose",
     "receipt",
+    "arrival",
     "late",
     "crash",
     "pause",
@@ -358,6 +365,8 @@ async def live(core: Core, acts: Sequence[tuple[str, int]]) -> None:
     repeatable: set[str] = set()  # certainly not sent, so it may be sent again
     lost: list[str] = []
     sent: Counter[str] = Counter()
+    arriving: list[asyncio.Task[bool]] = []
+    sender.arrivals.open()
     seen = 0
     for n, (act, which) in enumerate(acts):
         waiting = list(carrier.waiting)
@@ -381,6 +390,13 @@ async def live(core: Core, acts: Sequence[tuple[str, int]]) -> None:
                 id = which % people
                 row = (await Outbound.filter(broadcast_id=1).order_by("id"))[id]
                 await receipt(core, f"c{row.id}", ReceiptState.DELIVERED, n)
+            case "arrival" if carrier.submitted:
+                which_one = carrier.submitted[which % len(carrier.submitted)]
+                told = receipt_of(f"c{which_one.id}", ReceiptState.DELIVERED, n)
+                arriving.append(
+                    asyncio.create_task(sender.arrivals.put([(told.key, told)]))
+                )
+                await asyncio.sleep(0)
             case "pause":
                 if await Hold.exists():
                     await Hold.all().delete()
@@ -389,7 +405,9 @@ async def live(core: Core, acts: Sequence[tuple[str, int]]) -> None:
             case "crash":
                 carrier.waiting.clear()
                 lost.clear()
+                sender.arrivals.close()
                 sender = await new_sender(core)
+                sender.arrivals.open()
                 await core.commits.run(
                     lambda: journal.recover(core.clock.now(), alone=True)
                 )
@@ -406,6 +424,9 @@ async def live(core: Core, acts: Sequence[tuple[str, int]]) -> None:
     assert sum(found.values()) == people
     assert found.get("planned", 0) + found.get("queued", 0) == 0
     assert len({m.id for m in carrier.submitted}) == people
+    sender.arrivals.close()
+    for one_arrived in arriving:
+        await one_arrived
 
 
 async def journal_all(core: Core, sender: Sender, carrier: Carrier) -> None:
