@@ -257,11 +257,12 @@ async def serve(checked: Settings, wanted: Serving = EVERYTHING) -> None:
         try:
             await runtime.start()
             await runner.setup()
+            site: web.BaseSite = web.TCPSite(runner, checked.server.host, port)
             if NodeRole.WEB in wanted.roles:
-                front.put(runner)
+                site = front.Site(runner, checked.server.host, port)
                 loop.run_in_executor(None, app[PAGES].compile)
             gc.freeze()  # what is there now stays: no look for cycles goes through it
-            await web.TCPSite(runner, checked.server.host, port).start()
+            await site.start()
             welcome(checked, password)
             await stopping.wait()
         finally:

@@ -6,9 +6,10 @@ there.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from tortoise.exceptions import BaseORMException
@@ -30,19 +31,18 @@ DRAIN_BYTES = 1024 * 1024  # of the spool, in one commit
 LOOK_SECONDS = 60.0  # between two looks at the reserve
 
 
-@dataclass(slots=True)
+Told = Callable[[Exception | None], None]
+"""Called once, in the event loop: None when the events are durable. Never raises."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Delivery:
     channel: str
     events: Sequence[Event]
-    stored: asyncio.Future[None]
-
-    def settle(self) -> None:
-        if not self.stored.done():
-            self.stored.set_result(None)
+    told: Told
 
     def fail(self, why: str) -> None:
-        if not self.stored.done():
-            self.stored.set_exception(StorageUnavailable("not_stored", why))
+        self.told(StorageUnavailable("not_stored", why))
 
 
 class Inbox:
@@ -73,14 +73,19 @@ class Inbox:
         Where the database is away: once they are synced to the spool. Raises
         StorageUnavailable where neither took them: nothing was stored.
         """
-        if not events:
-            return
         # The future is the caller's alone: one that goes away stops nothing.
-        stored = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Delivery(channel, events, stored))
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.take(channel, events, partial(_settle, stored))
+        await stored
+
+    def take(self, channel: str, events: Sequence[Event], told: Told) -> None:
+        """The same for one who has better things to do than wait."""
+        if not events:
+            asyncio.get_running_loop().call_soon(told, None)
+            return
+        self._waiting.append(_Delivery(channel, events, told))
         if len(self._waiting) == 1:
             self._core.wakeups.wake("inbox")
-        await stored
 
     async def run(self) -> None:
         """Commit for ever. Deliveries that wait when this ends were never stored."""
@@ -159,7 +164,7 @@ class Inbox:
     async def _store(self, batch: Sequence[_Delivery]) -> None:
         await self._commit([(one.channel, e) for one in batch for e in one.events])
         for delivery in batch:
-            delivery.settle()
+            delivery.told(None)
 
     async def _commit(self, given: Sequence[tuple[str, Event]]) -> None:
         """In time. What is late may be committed all the same: keys are unique."""
@@ -192,7 +197,7 @@ class Inbox:
             return
         log.warning("inbox.spooled", deliveries=len(batch), bytes=self._spool.waiting)
         for delivery in batch:
-            delivery.settle()
+            delivery.told(None)
 
     async def _append(self, records: Sequence[bytes]) -> None:
         try:
@@ -228,6 +233,15 @@ class Inbox:
                 return
             for record in records:
                 await self._commit_records([record])
+
+
+def _settle(stored: asyncio.Future[None], fault: Exception | None) -> None:
+    if stored.done():
+        return
+    if fault is None:
+        stored.set_result(None)
+    else:
+        stored.set_exception(fault)
 
 
 async def _let_read() -> None:

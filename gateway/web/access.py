@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from urllib.parse import quote, urlsplit
 
 from aiohttp import hdrs, web
+from multidict import MultiMapping
 from yarl import URL
 
 from gateway.errors import RequestError
@@ -57,12 +58,15 @@ def cookie(request: web.Request, name: str) -> str:
 
 def remote(request: web.Request) -> str:
     """The caller's IP address; forwarded ones only as told by a trusted proxy."""
-    return remote_of(request, request.app[CORE].settings.server.trusted_proxies)
+    trusted = request.app[CORE].settings.server.trusted_proxies
+    return remote_of(request.remote or "", request.headers, trusted)
 
 
-def remote_of(request: web.BaseRequest, trusted: Sequence[Network]) -> str:
-    address = request.remote or ""
-    forwarded = request.headers.getall(hdrs.X_FORWARDED_FOR, [])
+def remote_of(
+    address: str, headers: MultiMapping[str], trusted: Sequence[Network]
+) -> str:
+    """The same for who connects from `address`."""
+    forwarded = headers.getall(hdrs.X_FORWARDED_FOR, [])
     if not forwarded:
         return address
     hops = ",".join(forwarded).split(",")

@@ -6,6 +6,7 @@ adapter; the adapter then checks the provider's own signature.
 
 import hmac
 from collections.abc import Mapping
+from contextvars import ContextVar
 
 from aiohttp import web
 
@@ -13,10 +14,13 @@ from gateway.contract import RawRequest, Receives
 from gateway.core import Core
 from gateway.errors import NotFound
 from gateway.web import access
-from gateway.web.keys import DOORS, FAULT, INBOX, Door
+from gateway.web.keys import DOORS, INBOX, Door
 from gateway.web.routes import secret
 
 PATH = "/hooks/{channel}/{token}/{path}"
+FAULT: ContextVar[list[Exception]] = ContextVar("fault")
+"""On a connection that `gateway.web.front` handed over: what went wrong there with its
+first push, until that is told."""
 
 
 def hook_token(core: Core, channel: str) -> str:
@@ -41,10 +45,10 @@ def doors(core: Core) -> Mapping[str, Door]:
 async def push(request: web.Request) -> web.Response:
     """Store what was pushed, then say what this provider wants to hear.
 
-    `gateway.web.front` does the same for most; here it hands over what went wrong.
+    `gateway.web.front` does the same for most.
     """
-    if FAULT in request:
-        raise request[FAULT]
+    if faults := FAULT.get([]):
+        raise faults.pop()
     name = request.match_info["channel"]
     expected, adapter = request.app[DOORS].get(name, (b"", None))
     if not hmac.compare_digest(expected, request.match_info["token"].encode()):

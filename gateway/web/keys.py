@@ -42,10 +42,15 @@ Door = tuple[bytes, Receives]
 """The secret part of a channel's push address, and who reads what comes by it."""
 
 
+Told = Callable[[Exception | None], None]
+"""Hears once, later in the event loop, that events are durable, or what hindered it."""
+
+
 class Accepts(Protocol):
     """The inbox, as provider pushes need it."""
 
     async def accept(self, channel: str, events: Sequence[Event], /) -> None: ...
+    def take(self, channel: str, events: Sequence[Event], told: Told, /) -> None: ...
 
 
 CORE = web.AppKey("core", Core)
@@ -63,5 +68,4 @@ STREAMS: web.AppKey["Streams"] = web.AppKey("streams")
 SIGNED_IN = web.RequestKey("signed_in", SignedIn)
 REQUEST_ID = web.RequestKey("request_id", str)
 LANGUAGE = web.RequestKey("language", str)
-FAULT = web.RequestKey("fault", Exception)
 FORM: web.RequestKey["Form"] = web.RequestKey("form")

@@ -1,29 +1,17 @@
 """Provider pushes, the opt-out page, and whose address a request comes from."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from io import BytesIO
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 
 from gateway.channels import ChannelSet, channel
-from gateway.contract import (
-    Address,
-    AddressKind,
-    Capabilities,
-    Event,
-    InboundMessage,
-    OutboundMessage,
-    Outcome,
-    RawRequest,
-    Received,
-    TextEncoding,
-)
+from gateway.contract import InboundMessage
 from gateway.core import Core
-from gateway.errors import RequestError, StorageUnavailable
 from gateway.members.consent import opt_out_path
 from gateway.settings import ChannelCommon, Server, Settings, Storage
 from gateway.tables import AddressRow, OptOutRow
@@ -32,52 +20,9 @@ from gateway.web.app import build_app
 from gateway.web.hooks import hook_path, hook_token
 from gateway.web.keys import CORE, INBOX
 from tests.console import Console
+from tests.labs.pushing import Inbox, LastSite, Pushing
 
 Client = TestClient[web.Request, None]
-
-
-class Pushing:
-    """A channel whose provider signs with the word "good"."""
-
-    capabilities = Capabilities(
-        address_kinds=frozenset({AddressKind.PHONE}),
-        encoding=TextEncoding.UCS2,
-        max_length=500,
-    )
-
-    def __init__(self) -> None:
-        self.requests: list[RawRequest] = []
-
-    def receive(self, request: RawRequest) -> Received:
-        self.requests.append(request)
-        if request.headers.get("Signature") != "good":
-            raise RequestError("bad_signature", status=401)
-        message = InboundMessage(
-            key=request.path,
-            sender=Address(AddressKind.PHONE, "+8613800138000"),
-            text=request.body.decode(),
-            raw=request.body,
-        )
-        return Received((message,), b'{"code":0}')
-
-    async def send(self, batch: Sequence[OutboundMessage]) -> Mapping[str, Outcome]:
-        return {}
-
-    async def close(self) -> None:
-        return None
-
-
-class Inbox:
-    """Keeps what was accepted; can be out of order."""
-
-    def __init__(self) -> None:
-        self.accepted: list[tuple[str, Event]] = []
-        self.broken = False
-
-    async def accept(self, channel: str, events: Sequence[Event]) -> None:
-        if self.broken:
-            raise StorageUnavailable("disk_full")
-        self.accepted += [(channel, event) for event in events]
 
 
 @pytest.fixture
@@ -113,11 +58,11 @@ async def app(core: Core, inbox: Inbox) -> web.Application:
 @pytest.fixture(params=["application", "front"])
 async def client(request: pytest.FixtureRequest, console: Console) -> Client:
     """A provider; pushes end below the application, or go all its way."""
-    server = TestServer(console.app)
+    server = LastSite(console.app)
     await server.start_server()
     if request.param == "front":
         assert isinstance(server.runner, web.AppRunner)
-        front.put(server.runner)
+        await front.Site(server.runner, "127.0.0.1", 0).start()
     return await console.aiohttp_client(server)
 
 
