@@ -34,6 +34,12 @@ class Metrics:
             ["channel"],
             registry=self._registry,
         )
+        self.stuck = Gauge(
+            "lianxin_channel_waiting_too_long",
+            "1 while a message waits for 15 minutes and more that should have left",
+            ["channel"],
+            registry=self._registry,
+        )
         self.stalls = Counter(
             "lianxin_loop_stalled_seconds",
             "Time in which the event loop stood still for 0.2 s and more",

@@ -12,7 +12,14 @@ from gateway.contract import Address, AddressKind, Listens
 from gateway.core import Core
 from gateway.database import from_micros, to_micros
 from gateway.nodes import ALIVE
-from gateway.outbox.report import REACHED, UNREACHABLE, Report, reports
+from gateway.outbox.report import (
+    MOVING,
+    REACHED,
+    STUCK,
+    UNREACHABLE,
+    Report,
+    reports,
+)
 
 _EVENTS = 1000  # the newest, of which errors are counted
 _GROUPS = 10
@@ -22,7 +29,13 @@ WAITING = {  # by priority: see enqueue.PRIORITY
     10: "通知活动",
     20: "每日一答",
 }
-CODES = {UNREACHABLE: "联系不上对方", REACHED: "又联系上了"}
+CODES = {
+    UNREACHABLE: "联系不上对方",
+    REACHED: "又联系上了",
+    STUCK: "有消息等得太久",
+    MOVING: "等的消息又发出了",
+}
+NOT_CONNECTED = "not_connected"
 _DIGITS = re.compile(r"\+?\d{7,}")
 _MAIL = re.compile(r"[\w.+-]+@[\w.-]+\w")
 
@@ -54,6 +67,7 @@ async def seen(core: Core, channel: Channel) -> dict[str, Any]:
         "lost": told.get("lost", 0),
         "errors": await _errors(channel.name),
         "waiting": await _waiting(channel.name),
+        "waiting_since": _at(told.get("waiting_since")),
     }
 
 
@@ -134,13 +148,24 @@ def _mask(kind: AddressKind, value: str) -> str:
 
 
 def state(channel: Channel, report: Report) -> str:
-    """ok, trouble (the last send failed, or the rate was refused) or down (nobody is
-    reached there, or its own entry is closed). By what its owner told, wherever that
-    is; before that by what this process knows."""
-    listening = report.get("listening", channel.listening)
-    if report.get("open_since"):
-        return "down"
-    if isinstance(channel.adapter, Listens) and not listening:
+    """ok, trouble (the last send failed, the rate was refused, or something waits too
+    long) or down (nobody is reached there, or its own entry is closed). By what its
+    owner told, wherever that is; before that by what this process knows."""
+    found = ails(channel, report)
+    if UNREACHABLE in found or NOT_CONNECTED in found:
         return "down"
     is_troubled = report.get("trouble", channel.trouble) or report.get("throttled")
-    return "trouble" if is_troubled else "ok"
+    return "trouble" if found or is_troubled else "ok"
+
+
+def ails(channel: Channel, report: Report) -> list[str]:
+    """What keeps the channel from its work, as codes for those who watch it."""
+    found = []
+    if report.get("open_since"):
+        found.append(UNREACHABLE)
+    listening = report.get("listening", channel.listening)
+    if isinstance(channel.adapter, Listens) and not listening:
+        found.append(NOT_CONNECTED)
+    if report.get("waiting_since"):
+        found.append(STUCK)
+    return found

@@ -22,10 +22,16 @@ from gateway.web.routes import page
 
 
 async def count(core: Core, actor: Actor) -> Mapping[str, int]:
-    """For the navigation: channels of which nobody answers."""
+    """For the navigation: channels of which nobody answers, or where something waits
+    too long."""
     told = await reports()
-    down = [c for c in core.channels if told.get(c.name, {}).get("open_since")]
-    return {"channels": len(down)}
+    alarms = ("open_since", "waiting_since")
+    found = [
+        one.name
+        for one in core.channels
+        if any(told.get(one.name, {}).get(alarm) for alarm in alarms)
+    ]
+    return {"channels": len(found)}
 
 
 async def show_channels(request: web.Request, actor: Actor) -> web.StreamResponse:

@@ -1,6 +1,6 @@
 """What the owner of a channel's account tells of it, once a second, for the pages of
 all processes and for the shares: a row of `channel_reports`. And when the breaker
-opens or closes: an event for staff."""
+opens or closes, or something waits too long: an event for staff."""
 
 import asyncio
 import json
@@ -15,13 +15,16 @@ import structlog
 from gateway import database as db
 from gateway.contract import Connection, Streams
 from gateway.core import Core
-from gateway.database import to_micros
+from gateway.database import from_micros, to_micros
+from gateway.outbox import waiting
 from gateway.outbox.sender import Sender
 from gateway.supervisor import beat
 
 log = structlog.get_logger()
 SECONDS = 1.0
 UNREACHABLE, REACHED = "unreachable", "reached"  # codes of the breaker's events
+STUCK, MOVING = "waiting", "moving"  # codes where something waits too long, and after
+LOOK_SECONDS = 10.0  # between two looks at what waits
 Report = Mapping[str, Any]
 
 
@@ -31,6 +34,9 @@ class _Known:
 
     report: Report = field(default_factory=dict)
     is_open: bool = False
+    is_stuck: bool = False
+    waiting_since: int = 0  # microseconds since 1970; 0: nothing waits too long
+    looked: float = float("-inf")  # seconds of the monotonic clock
 
 
 class Reports:
@@ -63,22 +69,41 @@ class Reports:
         """What is counted by the day goes on from the owner before."""
         found = (await reports()).get(sender.channel.name, {})
         sender.today.go_on(found)
-        is_open = bool(found.get("open_since"))
-        return _Known(report={}, is_open=is_open)
+        return _Known(
+            is_open=bool(found.get("open_since")),
+            is_stuck=bool(found.get("waiting_since")),
+        )
 
     async def _tell(self, name: str, sender: Sender) -> None:
         known = self._known[name]
-        report = self._report(sender)
-        is_open = bool(report["open_since"])
-        self._core.metrics.breaker.labels(name).set(is_open)
+        await self._look(sender, known)
+        report = {**self._report(sender), "waiting_since": known.waiting_since}
+        self._core.metrics.breaker.labels(name).set(bool(report["open_since"]))
+        self._core.metrics.stuck.labels(name).set(bool(known.waiting_since))
         if report == known.report:
             return
         now = self._core.clock.now()
-        turned = is_open != known.is_open
-        write = partial(_write, name, self._core.node_id, report, now, turned)
+        events = _events(known, report)
+        write = partial(_write, name, self._core.node_id, report, now, events)
         await self._core.commits.run(write)
-        known.report, known.is_open = report, is_open
+        known.report, known.is_open = report, bool(report["open_since"])
+        known.is_stuck = bool(known.waiting_since)
         self._core.hub.publish("channel", name)
+
+    async def _look(self, sender: Sender, known: _Known) -> None:
+        """Now and then at what waits."""
+        clock = self._core.clock
+        if clock.monotonic() - known.looked < LOOK_SECONDS:
+            return
+        known.looked = clock.monotonic()
+        last = sender.today.told()["last_success"]
+        since = await waiting.stuck_since(
+            self._core,
+            sender.channel.name,
+            clock.now(),
+            from_micros(last) if last else None,
+        )
+        known.waiting_since = 0 if since is None else to_micros(since)
 
     def _report(self, sender: Sender) -> Report:
         pace, breaker, seen = sender.pace, sender.breaker, sender.measure.seen()
@@ -136,8 +161,23 @@ def _connection(one: Connection) -> Mapping[str, Any]:
     }
 
 
+def _events(known: _Known, report: Report) -> list[tuple[str, str]]:
+    """What staff is told: code and detail."""
+    found = list[tuple[str, str]]()
+    if (is_open := bool(report["open_since"])) != known.is_open:
+        trouble = str(report["trouble"]) if is_open else ""
+        found.append((UNREACHABLE if is_open else REACHED, trouble))
+    if (is_stuck := bool(report["waiting_since"])) != known.is_stuck:
+        found.append((STUCK if is_stuck else MOVING, ""))
+    return found
+
+
 async def _write(
-    name: str, node_id: int, report: Report, now: datetime, turned: bool
+    name: str,
+    node_id: int,
+    report: Report,
+    now: datetime,
+    events: Sequence[tuple[str, str]],
 ) -> None:
     at = to_micros(now)
     await db.execute(
@@ -149,16 +189,15 @@ async def _write(
         at,
         json.dumps(report, ensure_ascii=False),
     )
-    if turned:
-        code = UNREACHABLE if report["open_since"] else REACHED
-        log.warning("channel.breaker", channel=name, code=code)
+    for code, detail in events:
+        log.warning("channel.alarm", channel=name, code=code)
         await db.execute(
             "INSERT INTO channel_events (channel, key, code, detail, at) "
             "VALUES (?, ?, ?, ?, ?) ON CONFLICT (channel, key) DO NOTHING",
             name,
-            f"breaker:{code}:{at}",
+            f"{'queue' if code in (STUCK, MOVING) else 'breaker'}:{code}:{at}",
             code,
-            report["trouble"] if code == UNREACHABLE else "",
+            detail,
             at,
         )
 

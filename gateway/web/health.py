@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -9,9 +10,11 @@ import structlog
 from aiohttp import web
 from tortoise.exceptions import BaseORMException
 
+from gateway.core import Core
 from gateway.errors import StorageUnavailable
 from gateway.nodes import LeaseView, NodeView
-from gateway.outbox import journal
+from gateway.outbox import account, journal
+from gateway.outbox.report import reports
 from gateway.postgres import AWAY
 from gateway.web.keys import BACKGROUND, CORE, HEALTH, Check, Tells
 from gateway.web.routes import public
@@ -23,8 +26,10 @@ log = structlog.get_logger()
 async def healthz(request: web.Request) -> web.Response:
     """200 where every part of this process is well, else 503; `parts` says which are.
 
+    `status` is ok, degraded (a channel can't do its work, which no other process of
+    ours could do instead: still 200) or failing (503). `channels` says what ails each.
     `tasks` tells more of the background parts; `nodes` and `leases` are those of the
-    whole cluster, null while the database doesn't answer.
+    whole cluster. These three are null while the database doesn't answer.
     """
     checks = request.app[HEALTH]
     alive = await asyncio.gather(*(_alive(n, c) for n, c in checks.items()))
@@ -34,12 +39,34 @@ async def healthz(request: web.Request) -> web.Response:
         parts |= background.parts()
         more = await _cluster(background)
     well = all(parts.values())
-    said = {"status": "ok" if well else "degraded", "parts": parts} | more
+    channels = await _channels(request.app[CORE], more.get("leases"))
+    ailing = any(channels.values()) if channels else False
+    status = ("degraded" if ailing else "ok") if well else "failing"
+    said = {"status": status, "parts": parts, "channels": channels} | more
     return web.Response(
         text=json.dumps(said, ensure_ascii=False),
         status=200 if well else 503,
         content_type="application/json",
     )
+
+
+async def _channels(
+    core: Core, leases: Sequence[Mapping[str, Any]] | None
+) -> dict[str, list[str]] | None:
+    """By name what ails it: unreachable, not_connected, waiting, no_owner."""
+    try:
+        async with asyncio.timeout(_PATIENCE.total_seconds()):
+            told = await reports()
+    except (TimeoutError, StorageUnavailable, OSError, BaseORMException):
+        return None
+    free = {one["name"] for one in leases or () if not one["node"]}
+    return {
+        one.name: [
+            *account.ails(one, told.get(one.name, {})),
+            *(["no_owner"] if f"channel:{one.name}" in free else []),
+        ]
+        for one in core.channels
+    }
 
 
 async def _cluster(background: Tells) -> dict[str, Any]:

@@ -164,6 +164,12 @@ async def test_health_tells_of_nodes_and_leases(
     assert owners["channel:sms"] == nodes.own_name()
     assert owners["scheduler"] == ""  # this runtime was given none
     assert runtime.holds("channel:sms")
+    assert said["channels"] == {"sms": []}
+    await db.execute("UPDATE leases SET node_id = NULL WHERE name = 'channel:sms'")
+    answer = await console.client.get("/healthz")
+    said = await answer.json()
+    assert (answer.status, said["status"]) == (200, "degraded")
+    assert said["channels"] == {"sms": ["no_owner"]}
 
 
 async def test_health_answers_where_the_cluster_can_not_be_asked(
