@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
+import asyncpg  # type: ignore[import-untyped]
+
 from gateway.drill.checker import Message
 from gateway.drill.processes import until
 from gateway.snapshot import APPLICATION, snapshot
@@ -64,6 +66,19 @@ async def _let_go(url: str) -> bool:
     return not found[0]["n"]
 
 
+async def end_leases(url: str) -> None:
+    """As if a while had passed since a kill. Without it each kill on PostgreSQL would
+    be followed by seconds in which nobody may send."""
+    base = await asyncpg.connect(url)
+    try:
+        await base.execute("UPDATE leases SET until = 0")
+        await base.execute(
+            "UPDATE nodes SET stopped_at = seen_at WHERE stopped_at IS NULL"
+        )
+    finally:
+        await base.close()
+
+
 async def waiting(url: str) -> Mapping[str, int]:
     """What is still to come: messages to send, and inbound to route."""
     async with snapshot(url) as read:
@@ -92,6 +107,17 @@ async def is_frozen(url: str, broadcast_id: int) -> bool:
             broadcast_id,
         )
     return bool(found) and found[0]["planned"] > 0
+
+
+async def left(url: str, broadcast_id: int) -> int:
+    """How many people of it no message has left for yet."""
+    async with snapshot(url) as read:
+        found = await read(
+            "SELECT COUNT(*) AS n FROM outbox WHERE broadcast_id = ? "
+            "AND state IN ('planned', 'queued')",
+            broadcast_id,
+        )
+    return int(found[0]["n"])
 
 
 async def books(url: str, now: datetime) -> Books:

@@ -1,7 +1,8 @@
 """Kill the gateway again and again while it works; then count.
 
-`kill -9` at moments that are uniform over the life of a process, its start included.
-Some kills spare its children, most take the whole group.
+`kill -9`: some at any moment of a start, most once so many messages have reached the
+peers since the last one. So the kills fall into the work, and the work lasts for all of
+them, on a machine of any speed. Some spare the children, most take the whole group.
 """
 
 import asyncio
@@ -23,12 +24,19 @@ from gateway.clock import SystemClock
 from gateway.drill import books as reading
 from gateway.drill import site as sites
 from gateway.drill.checker import Barred, Evidence, Kill, Verdict, judge
+from gateway.drill.ledgers import Tail
 from gateway.drill.notices import approved, press_start
 from gateway.drill.peers import SINKS, WRITTEN, Manners, Peer, address, peers
 from gateway.drill.processes import START_SECONDS, until
 from gateway.drill.site import Api, Site
 
-SPAN_SECONDS = (0.05, 1.5)  # of work after the start, before the kill
+FREEZING = 3  # kills while everybody's rows are written; then that may end
+AT_START = 4  # of so many later kills one falls on the start
+WAITS_OUT = 8  # of so many kills one lets the leases of the dead run out by themselves
+SPENT = 1.5  # at most so much of what is left for each kill arrives before it,
+MOST = 0.9  # and never all
+LOOK_SECONDS = 0.01  # between two looks at what has arrived
+PATIENCE_SECONDS = 1.0  # with the same aim
 ALONE = 0.2  # share of kills that spare the children
 OPT_OUTS_A_SECOND = 5.0
 FINISH_SECONDS = 600.0
@@ -62,6 +70,9 @@ class _Run:
     peers: Sequence[Peer]
     chance: random.Random
     tell: Tell
+    tails: Sequence[Tail]
+    notices: int = 0
+    notice: int = 0  # the id of the last
     kills: list[Kill] = field(default_factory=list)
     barred: list[Barred] = field(default_factory=list)
     own_ends: int = 0  # the gateway ended without being told to
@@ -86,6 +97,7 @@ async def crash(folder: Path, drill: Drill, tell: Tell) -> Verdict:
                 peers=met,
                 chance=random.Random(drill.seed),
                 tell=tell,
+                tails=[Tail(peer.ledger, peer.mark) for peer in met],
             )
             return await _crash(run)
         finally:
@@ -94,16 +106,17 @@ async def crash(folder: Path, drill: Drill, tell: Tell) -> Verdict:
 
 async def _crash(run: _Run) -> Verdict:
     await _first_start(run)
-    id = await approved(run.site, run.api, "drill")
-    started = asyncio.create_task(_started(run, id))
+    started = asyncio.create_task(_notice(run))
     refusing = asyncio.create_task(_opt_outs(run))
     begun = time.monotonic()
     try:
         for number in range(1, run.drill.kills + 1):
-            # Three kills fall on the freezing; then it may end.
-            if number > 3 and not started.done():
+            if number > FREEZING:
                 await started
+            await _moment(run, number)
             await _kill(run)
+            if run.drill.url and number % WAITS_OUT:
+                await reading.end_leases(run.drill.url)
             _people_write(run)
             if number % 10 == 0 or number == run.drill.kills:
                 seconds = time.monotonic() - begun
@@ -135,19 +148,56 @@ async def _first_start(run: _Run) -> None:
     run.tell(f"a start takes {run.life:.2f} s")
 
 
-async def _started(run: _Run, id: int) -> None:
-    """Pressed by several people at once, again after each crash: one run (A-14)."""
-    presses = (press_start(run.site, run.api, id) for _ in range(3))
+async def _notice(run: _Run) -> None:
+    """A notice to everybody. Its start is pressed by several people at once, again
+    after each crash: one run (A-14)."""
+    run.notices += 1
+    run.notice = await approved(run.site, run.api, f"drill-{run.notices}")
+    presses = (press_start(run.site, run.api, run.notice) for _ in range(3))
     await asyncio.gather(*presses)
-    await until(partial(reading.is_frozen, run.site.url, id), START_SECONDS)
+    await until(partial(reading.is_frozen, run.site.url, run.notice), START_SECONDS)
+
+
+async def _moment(run: _Run, number: int) -> None:
+    """Wait for the moment of the kill."""
+    if number <= FREEZING or number % AT_START == 0:
+        await asyncio.sleep(run.chance.uniform(0, run.life))
+        return
+    async with asyncio.timeout(START_SECONDS):
+        wanted = await _wanted(run, number)
+        while not await _reached(run, wanted):
+            if not await reading.left(run.site.url, run.notice):
+                run.tell("everybody is through: another notice")
+                await _notice(run)
+                wanted = await _wanted(run, number)
+
+
+async def _reached(run: _Run, wanted: int) -> bool:
+    """Whether so many messages have arrived; False after a while of waiting."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < end:
+        if _arrived(run) >= wanted or not run.site.is_alive():
+            return True
+        await asyncio.sleep(LOOK_SECONDS)
+    return False
+
+
+def _arrived(run: _Run) -> int:
+    return sum(tail.count() for tail in run.tails)
+
+
+async def _wanted(run: _Run, number: int) -> int:
+    """How many messages may have arrived before this kill: a random share of what is
+    left for it."""
+    left = await reading.left(run.site.url, run.notice)
+    most = left * min(SPENT / (run.drill.kills - number + 1), MOST)
+    return _arrived(run) + 1 + int(run.chance.uniform(0, most))
 
 
 async def _kill(run: _Run) -> None:
-    """At a moment that is uniform over the start and some work after it."""
-    chance = run.chance
-    await asyncio.sleep(chance.uniform(0, run.life + chance.uniform(*SPAN_SECONDS)))
     at = time.time()
-    if await run.site.kill(group=chance.random() >= ALONE) != -signal.SIGKILL:
+    group = run.chance.random() >= ALONE
+    if await run.site.kill(group=group) != -signal.SIGKILL:
         run.own_ends += 1
     open_now = await reading.open_intents(run.site.url)
     run.kills.append(Kill(at=at, open=open_now))

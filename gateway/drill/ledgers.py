@@ -5,6 +5,7 @@ that a crash cut off is passed over: its answer was never given.
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,25 @@ class Acknowledged:
 
 
 Fact = Arrived | Refused | Acknowledged
+
+
+class Tail:
+    """How many lines with `mark` in them a ledger has, counted while it grows."""
+
+    def __init__(self, path: Path, mark: bytes) -> None:
+        self._path = path
+        self._mark = mark
+        self._read = 0
+        self._count = 0
+
+    def count(self) -> int:
+        if self._path.exists() and self._path.stat().st_size > self._read:
+            with self._path.open("rb") as file:
+                file.seek(self._read, os.SEEK_SET)
+                whole = file.read().rpartition(b"\n")[0]
+            self._read += len(whole)
+            self._count += whole.count(self._mark)
+        return self._count
 
 
 def lines(path: Path) -> Iterator[Mapping[str, Any]]:

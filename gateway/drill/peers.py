@@ -14,7 +14,7 @@ from gateway.drill.processes import share_words, sink
 
 WINDOW = 32
 CONNECTIONS = 16  # to the mail server
-MAILS_IN_HAND = 40  # of each connection, as the mail adapter keeps them
+MAILS_IN_HAND = 20  # of each connection, as the mail adapter keeps them
 MOST_REFUSED = 5000  # numbers that fit into one argument of a command
 WRITTEN = "请问党组织关系怎么转？"  # and a number, so that each text is another
 SINKS = ("smpp", "smtp", "sandbox")
@@ -32,6 +32,7 @@ class Manners:
     early: float = 0.1  # receipts that come before the answer
     receipt_delay: float = 0.5  # seconds at most, of the others
     inbound: float = 50.0  # messages a second that people write
+    rate: int = 400  # messages a second of each channel: kills must find some left
     seed: int = 1
 
     def refuses(self, address: str) -> bool:
@@ -55,6 +56,7 @@ class Peer:
     section: str
     facts: Callable[[], Sequence[Fact]]
     ledger: Path
+    mark: bytes  # in each line of the ledger that says that a member was reached
     receipts: bool
     window: int  # messages that may be in doubt after a kill
     calm: Callable[[], Awaitable[None]] | None = None  # people stop writing
@@ -92,11 +94,15 @@ async def _smtp(folder: Path, manners: Manners) -> AsyncIterator[Peer]:
             channel="mail",
             kind=AddressKind.EMAIL,
             section=_MAIL.format(
-                host=peer.host, port=peer.port, connections=CONNECTIONS
+                host=peer.host,
+                port=peer.port,
+                connections=CONNECTIONS,
+                rate=manners.rate,
             ),
             window=CONNECTIONS * MAILS_IN_HAND,
             facts=lambda: mail_facts(ledger, "mail"),
             ledger=ledger,
+            mark=b'"what": "arrived"',
             receipts=False,
         )
 
@@ -109,7 +115,7 @@ relay_host = "{host}"
 relay_port = {port}
 relay_tls = "none"
 connections = {connections}
-rate_per_second = 5000
+rate_per_second = {rate}
 timeout_seconds = 5
 """
 
@@ -148,15 +154,17 @@ async def _smpp(folder: Path, manners: Manners) -> AsyncIterator[Peer]:
             channel="smpp",
             kind=AddressKind.PHONE,
             section=_SMPP.format(
-                host=peer.host, port=peer.port, window=WINDOW, password=password
+                host=peer.host,
+                port=peer.port,
+                window=WINDOW,
+                password=password,
+                rate=manners.rate,
             ),
             window=WINDOW,
             calm=lambda: peer.say("set mo_rate 0"),
-            facts=lambda: [
-                *smpp_facts(ledger, "smpp"),
-                *(Refused("smpp", one) for one in refused),
-            ],
+            facts=lambda: smpp_facts(ledger, "smpp"),
             ledger=ledger,
+            mark=b'"to":"86199',
             receipts=True,
         )
 
@@ -171,7 +179,7 @@ password = "file:{password}"
 source = "10690000"
 connection_window = {window}
 answer_within_seconds = 5
-rate_per_second = 5000
+rate_per_second = {rate}
 """
 
 
@@ -181,7 +189,11 @@ def smpp_facts(ledger: Path, channel: str) -> Sequence[Fact]:
     for line in lines(ledger):
         if line["kind"] == "mo":
             found.append(Acknowledged(channel, line["text"]))
-        elif line.get("part", (0, 1, 1))[2] == 1:
+        elif line.get("part", (0, 1, 1))[2] != 1:
+            continue
+        elif line["kind"] == "refused":
+            found.append(Refused(channel, f"+{line['to']}"))
+        else:
             found.append(Arrived(channel, f"+{line['to']}", line["at"]))
     return found
 
@@ -193,10 +205,11 @@ async def _sandbox(folder: Path, manners: Manners) -> AsyncIterator[Peer]:
     yield Peer(
         channel="sandbox",
         kind=AddressKind.QQ,
-        section=_SANDBOX.format(window=WINDOW),
+        section=_SANDBOX.format(window=WINDOW, rate=manners.rate),
         window=WINDOW,
         facts=lambda: sandbox_facts(ledger, "sandbox"),
         ledger=ledger,
+        mark=b'"to":{"kind":"qq","value":"900',
         receipts=False,
     )
 
@@ -206,7 +219,7 @@ _SANDBOX = """
 adapter = "sandbox"
 medium = "qq"
 window = {window}
-rate_per_second = 5000
+rate_per_second = {rate}
 """
 
 

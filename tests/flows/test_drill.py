@@ -67,7 +67,7 @@ async def test_kills_lose_nobody_and_repeat_nobody_on_sqlite(tmp_path: Path) -> 
 async def test_kills_lose_nobody_and_repeat_nobody_on_postgres(
     tmp_path: Path, postgres_url: str
 ) -> None:
-    proven(await drilled(tmp_path, postgres_url, 5, 900), 5)  # A-1 A-2 A-3 A-14 A-16
+    proven(await drilled(tmp_path, postgres_url, 15, 1500), 15)
 
 
 async def test_a_cancel_at_any_moment_stops_within_a_second(

@@ -158,17 +158,20 @@ class Ismg:
         lines: list[str] = []
         then: list[Callable[[], None]] = []
         at = self.clock.now().timestamp()
-        head = f'{{"kind":"mt","at":{at:.3f},"system_id":{quoted(session.account)}'
+        told = f'","at":{at:.3f},"system_id":{quoted(session.account)}'
+        taken, refused = f'{{"kind":"mt{told}', f'{{"kind":"refused{told}'
         for sequence, found in batch:
             result = self._refusal(found) if self.behaviour.picks else 0
             if result:
+                if self.ledger.is_on and result != FLOW_CONTROL:
+                    lines += [refused + line for line in _lines(found, 0)]
                 answer = SubmitResp(msg_id=0, result=result)
                 session.out.append(encode(answer, sequence, session.version))
                 continue
             self.counts.accepted += 1
             id = self._next_id(len(found.dest_terminal_ids))
             if self.ledger.is_on:
-                lines += [head + line for line in _lines(found, id)]
+                lines += [taken + line for line in _lines(found, id)]
             if self.taken is not None:
                 self.taken.append(found)
             answer = SubmitResp(msg_id=id, result=0)

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from time import strftime
 from typing import NamedTuple, cast
+from zoneinfo import ZoneInfo
 
 from adapters.carrier import udh
 from adapters.carrier.frames import Frames
@@ -26,6 +26,7 @@ from adapters.smpp.simulator.behaviour import Behaviour
 from gateway.clock import Clock, SystemClock
 
 MO_TICK_SECONDS = 0.01
+ZONE = ZoneInfo("Asia/Shanghai")  # of the dates in receipts
 _HEAD = struct.Struct(">IIII").pack
 _UNPACK = struct.Struct(">III").unpack_from
 
@@ -136,8 +137,9 @@ class Centre:
         lines: list[str] = []
         answers: list[bytes] = []
         due: list[Item] = []
-        head = f'{{"kind":"mt","at":{self.clock.now().timestamp():.3f},"system_id":'
-        head += quoted(session.system_id)
+        told = f'","at":{self.clock.now().timestamp():.3f},"system_id":'
+        told += quoted(session.system_id)
+        taken, refused = f'{{"kind":"mt{told}', f'{{"kind":"refused{told}'
         stamp = self._now_stamp()
         for frame in frames:
             found = _read(frame)
@@ -147,13 +149,15 @@ class Centre:
                 continue
             code = self._refusal(found) if behaviour.picks else 0
             if code:
+                if self.ledger.is_on and code != status.THROTTLED:
+                    lines.append(refused + _line(found, b""))
                 answers.append(_answer(frame, code))
                 continue
             counts.accepted += 1
             number = self._next_id()
             id = self._answer_id % number
             if self.ledger.is_on:
-                lines.append(head + _line(found, id))
+                lines.append(taken + _line(found, id))
             if self.taken is not None:
                 self.taken.append(found)
             answer = _HEAD(17 + len(id), pdu.SUBMIT_SM_RESP, 0, found.sequence)
@@ -414,7 +418,7 @@ class Centre:
         second = int(now.timestamp())
         if second != self._stamped_at:
             self._stamped_at = second
-            self._stamp = strftime("%y%m%d%H%M%S").encode()
+            self._stamp = now.astimezone(ZONE).strftime("%y%m%d%H%M%S").encode()
         return self._stamp
 
 

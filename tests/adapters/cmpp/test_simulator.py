@@ -306,6 +306,9 @@ async def test_it_runs_as_a_process_and_obeys(tmp_path: Path) -> None:
             assert answer == b"error there is no setting mood\n"
             stats = json.loads(await process.stdout.readline())
             assert (stats["accepted"], stats["refused"]) == (1, 2)
+            # A throttled one comes again: it is no refusal.
+            told = [json.loads(line)["kind"] for line in path.read_text().splitlines()]
+            assert told == ["refused", "mt"]
             provider.leave()
             process.stdin.write(b"stop\n")
             assert await process.wait() == 0
@@ -313,4 +316,3 @@ async def test_it_runs_as_a_process_and_obeys(tmp_path: Path) -> None:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    assert len(path.read_text().splitlines()) == 1

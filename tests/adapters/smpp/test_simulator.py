@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,33 @@ async def test_the_ledger_is_written_before_the_answer(tmp_path: Path) -> None:
         talk.account.submit([message(n) for n in range(50)])
         await until(lambda: lab.centre.counts.accepted == 50)
         assert len(lines(ledger)) == 50
+
+
+async def test_the_ledger_names_who_was_refused(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.jsonl"
+    refusing = Behaviour(refuse_numbers=("8613800138001",))
+    async with (
+        opened(tmp_path, refusing, ledger) as lab,
+        talking(lab.port, tmp_path) as talk,
+    ):
+        await talk.stream([message(n) for n in range(3)])
+        found = [(line["kind"], line["to"]) for line in lines(ledger)]
+    assert sorted(found) == [
+        ("mt", "8613800138000"),
+        ("mt", "8613800138002"),
+        ("refused", "8613800138001"),
+    ]
+
+
+async def test_the_dates_of_receipts_are_those_of_the_channel(lab: SmppLab) -> None:
+    async with talking(lab.port, lab.data_dir) as talk:
+        before = datetime.now(UTC) - timedelta(seconds=2)
+        await talk.stream([message(0)])
+        await until(lambda: len(talk.events) == 1)
+        [receipt] = talk.events
+        assert isinstance(receipt, DeliveryReceipt)
+        assert receipt.at is not None
+        assert before < receipt.at < datetime.now(UTC) + timedelta(seconds=2)
 
 
 async def test_moods_of_receipts(lab: SmppLab) -> None:
