@@ -166,11 +166,15 @@ class RecipientList(Output):
     next: str | None
 
 
-async def create_broadcast(call: Call, body: NewBroadcast) -> BroadcastShown:
-    """Drafted and submitted: both or neither."""
-    made = await notices.propose(
+async def try_new(call: Call, body: NewBroadcast) -> notices.Tried:
+    return await notices.try_new(
         call.core, call.actor, _draft(body), confirmed=body.confirmed
     )
+
+
+async def create_broadcast(call: Call, body: NewBroadcast) -> BroadcastShown:
+    """Drafted and submitted: both or neither."""
+    made = await notices.propose(call.core, call.actor, _draft(body), call.ahead)
     return await _acted(call, made)
 
 
@@ -245,9 +249,15 @@ async def read_broadcast(call: Call) -> BroadcastShown:
     return await _shown(call, found, masked=not call.actor.may(Action.WORK))
 
 
-async def approve_broadcast(call: Call, body: Approval) -> BroadcastShown:
-    approved = await notices.approve(
+async def try_approval(call: Call, body: Approval) -> notices.Tried:
+    return await notices.try_approval(
         call.core, call.actor, call.id(), body.hash, confirmed=body.confirmed
+    )
+
+
+async def approve_broadcast(call: Call, body: Approval) -> BroadcastShown:
+    approved = await notices.approve_tried(
+        call.core, call.actor, call.id(), body.hash, call.ahead
     )
     return await _acted(call, approved)
 
@@ -322,6 +332,7 @@ OPERATIONS = (
         action=Action.BROADCAST,
         summary="Write a notice and submit it for approval.",
         handler=create_broadcast,
+        ahead=try_new,
         body=NewBroadcast,
         answer=BroadcastShown,
         status=201,
@@ -342,6 +353,7 @@ OPERATIONS = (
         action=Action.APPROVE,
         summary="Approve what another wrote; one with `send_at` is scheduled.",
         handler=approve_broadcast,
+        ahead=try_approval,
         body=Approval,
         answer=BroadcastShown,
         conflicts=("revision_changed", "wrong_state", "large_audience"),

@@ -5,6 +5,7 @@ transaction and one audit line, and answers NotFound outside the actor's subtree
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
 from typing import Any
@@ -48,6 +49,15 @@ _STATE_NAMES = {
     BroadcastState.FINISHED: "已完成",
     BroadcastState.CANCELLED: "已取消",
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """Everybody's text was rendered and checked (A-11)."""
+
+    people: int
+    bad: int  # of them: to whom it can't be said, and who are left out
+    confirmed: bool
 
 
 async def path_of(broadcast: Broadcast) -> str:
@@ -121,15 +131,20 @@ async def create(core: Core, actor: Actor, draft: Draft) -> Broadcast:
     return broadcast
 
 
-async def propose(
+async def try_new(
     core: Core, actor: Actor, draft: Draft, *, confirmed: bool = False
-) -> Broadcast:
-    """Created and submitted: both or neither. Everybody's text is tried before."""
+) -> Tried:
+    """Everybody's text, before `propose`. No transaction: it may take seconds."""
     broadcast = await _drafted(core, actor, draft)
-    tried = await _refuse_unready(core, broadcast, confirmed)
+    return await _refuse_unready(core, broadcast, confirmed)
+
+
+async def propose(core: Core, actor: Actor, draft: Draft, tried: Tried) -> Broadcast:
+    """Created and submitted: both or neither."""
+    broadcast = await _drafted(core, actor, draft)
     async with db.transaction():
         await _store(core, actor, broadcast)
-        await _submit(core, actor, broadcast, tried, confirmed)
+        await _submit(core, actor, broadcast, tried)
     await announce(core, broadcast)
     return await find(actor, broadcast.id)
 
@@ -310,18 +325,15 @@ def is_large(people: int, usual: int) -> bool:
     return people > LARGE or (usual > 0 and people > 10 * usual)
 
 
-async def _refuse_unready(
-    core: Core, broadcast: Broadcast, confirmed: bool
-) -> tuple[int, int]:
-    """How many people, and to how many it can't be said. RequestError says what to
-    do."""
+async def _refuse_unready(core: Core, broadcast: Broadcast, confirmed: bool) -> Tried:
+    """RequestError says what to do."""
     async with staged(await plan_of(core, broadcast)) as found:
         people = found.reached
         await _refuse_number(broadcast, people, confirmed)
         bad = await check.check(core, found)
         if bad and not broadcast.exclude_bad:
             raise bad_texts(bad, await check.first_bad(found, 5))
-    return people, bad
+    return Tried(people=people, bad=bad, confirmed=confirmed)
 
 
 async def _refuse_number(broadcast: Broadcast, people: int, confirmed: bool) -> None:
@@ -378,18 +390,12 @@ async def submit(
     broadcast = await find(actor, id)
     tried = await _refuse_unready(core, broadcast, confirmed)
     async with db.transaction():
-        await _submit(core, actor, broadcast, tried, confirmed)
+        await _submit(core, actor, broadcast, tried)
     await announce(core, broadcast)
     return await find(actor, id)
 
 
-async def _submit(
-    core: Core,
-    actor: Actor,
-    broadcast: Broadcast,
-    tried: tuple[int, int],
-    confirmed: bool,
-) -> None:
+async def _submit(core: Core, actor: Actor, broadcast: Broadcast, tried: Tried) -> None:
     if not await move(
         broadcast,
         BroadcastState.SUBMITTED,
@@ -399,15 +405,14 @@ async def _submit(
         note="",
     ):
         raise not_now(await find(actor, broadcast.id), "提请批准")
-    people, bad = tried
     await audit.record(
         core.clock,
         actor,
         "broadcast.submit",
         f"broadcast:{broadcast.id}",
-        people=people,
-        bad=bad,
-        confirmed=confirmed,
+        people=tried.people,
+        bad=tried.bad,
+        confirmed=tried.confirmed,
     )
 
 
@@ -419,18 +424,37 @@ async def approve(
     RequestError: own_draft for who wrote it, revision_changed where it was edited
     since. One with `send_at` is scheduled at once.
     """
+    tried = await try_approval(core, actor, id, hash, confirmed=confirmed)
+    return await approve_tried(core, actor, id, hash, tried)
+
+
+async def try_approval(
+    core: Core, actor: Actor, id: int, hash: str, *, confirmed: bool = False
+) -> Tried:
+    """Everybody's text once more. No transaction: it may take seconds."""
+    broadcast = await _approvable(actor, id, hash)
+    return await _refuse_unready(core, broadcast, confirmed)
+
+
+async def _approvable(actor: Actor, id: int, hash: str) -> Broadcast:
     actor.require(Action.APPROVE)
     broadcast = await find(actor, id)
     if wrote(broadcast, actor):
         raise RequestError("own_draft", "自己起草或提交的通知要由别人批准", status=403)
-    full = digest(broadcast)
-    if len(hash) < 12 or not full.startswith(hash.lower()):
+    if len(hash) < 12 or not digest(broadcast).startswith(hash.lower()):
         fault = "这份通知在您打开以后又改过，请重新看过再批准"
         raise RequestError("revision_changed", fault, status=409)
     if broadcast.state != BroadcastState.SUBMITTED:
         raise not_now(broadcast, "批准")
-    people, _ = await _refuse_unready(core, broadcast, confirmed)
-    now = core.clock.now()
+    return broadcast
+
+
+async def approve_tried(
+    core: Core, actor: Actor, id: int, hash: str, tried: Tried
+) -> Broadcast:
+    """Approve what `try_approval` found sayable."""
+    broadcast = await _approvable(actor, id, hash)
+    full, now = digest(broadcast), core.clock.now()
     async with db.transaction():
         if not await move(
             broadcast,
@@ -440,7 +464,7 @@ async def approve(
             approved_by_id=actor.staff_id,
             approved_at=now,
             approved_hash=full,
-            approved_people=people,
+            approved_people=tried.people,
         ):
             raise not_now(await find(actor, id), "批准")
         if broadcast.send_at is not None and broadcast.send_at > now:
@@ -451,7 +475,7 @@ async def approve(
             "broadcast.approve",
             f"broadcast:{id}",
             hash=full,
-            people=people,
+            people=tried.people,
         )
     await announce(core, broadcast)
     return await find(actor, id)

@@ -24,6 +24,7 @@ REPLAYED = "Idempotent-Replayed"
 LONGEST_KEY = 200
 _FORM = re.compile(r"[\x21-\x7e]{1,200}")
 Work = Callable[[Core], Awaitable["Answer"]]
+Prepare = Callable[[], Awaitable[Work]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +59,22 @@ class Once:
     def __init__(self) -> None:
         self._busy: set[tuple[str, str]] = set()
 
-    async def together(self, core: Core, claim: Claim, work: Work) -> Answer:
-        """Run `work` and keep its answer in one transaction."""
+    async def together(self, core: Core, claim: Claim, prepare: Prepare) -> Answer:
+        """Run a work and keep its answer in one transaction.
+
+        `prepare` makes the work: it takes its time, changes nothing, and doesn't run
+        for a key that is known.
+        """
         with self._alone(claim):
+            known = await _stored(claim)
+            if known is not None:
+                return known
+            try:
+                work = await prepare()
+            except RequestError:
+                if (known := await _stored(claim)) is None:
+                    raise
+                return known  # another process was quicker: that is why it is refused
             held = Held(core)
             async with transaction():
                 await _lock(claim)
@@ -71,8 +85,8 @@ class Once:
             held.release()
         return answer
 
-    async def after(self, core: Core, claim: Claim, work: Work) -> Answer:
-        """Run `work`, which by itself takes effect once, then keep its answer.
+    async def after(self, core: Core, claim: Claim, prepare: Prepare) -> Answer:
+        """Run a work which by itself takes effect once, then keep its answer.
 
         For long work that must not hold the database.
         """
@@ -80,7 +94,7 @@ class Once:
             answer = await _stored(claim)
             if answer is not None:
                 return answer
-            fresh = await work(core)
+            fresh = await (await prepare())(core)
             async with transaction():
                 await _lock(claim)
                 answer = await _stored(claim)

@@ -6,7 +6,7 @@ describes them at /api/v1/openapi.json.
 
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.message import Message
 from functools import cache, partial
 from typing import Any, TypeVar
@@ -38,6 +38,7 @@ class Call:
     core: Core
     actor: Actor
     request: web.Request
+    ahead: Any = None  # what the operation's `ahead` found
 
     def id(self, name: str = "id") -> int:
         """The number in the path; NotFound where it can't be one."""
@@ -75,6 +76,7 @@ class Operation:
     action: Action
     summary: str
     handler: Handler
+    ahead: Callable[..., Awaitable[Any]] | None = None  # long, and changes nothing
     answer: type[BaseModel]
     status: int = 200
     query: type[Query] | None = None
@@ -134,25 +136,28 @@ async def _answer(
         body = _checked(operation.body or Body, sent)
         if operation.body is not None:
             arguments.append(body)
-    work = partial(_work, operation, actor, request, arguments)
+    core = request.app[CORE]
+    call = Call(core=core, actor=actor, request=request)
+    prepare = partial(_prepare, operation, call, arguments)
     key = request.headers.get(idempotency.HEADER)
     if key is None or not operation.keyed:
-        return _response(await work(request.app[CORE]))
+        return _response(await (await prepare())(core))
     claim = _claim(actor, request, key, sent)
     run = once.after if operation.repeatable else once.together
-    return _response(await run(request.app[CORE], claim, work))
+    return _response(await run(core, claim, prepare))
 
 
-async def _work(
-    operation: Operation,
-    actor: Actor,
-    request: web.Request,
-    arguments: list[BaseModel],
-    core: Core,
-) -> Answer:
-    call = Call(core=core, actor=actor, request=request)
-    found = await operation.handler(call, *arguments)
-    return Answer(operation.status, found.model_dump_json())
+async def _prepare(
+    operation: Operation, call: Call, arguments: list[BaseModel]
+) -> idempotency.Work:
+    if operation.ahead is not None:
+        call = replace(call, ahead=await operation.ahead(call, *arguments))
+
+    async def work(core: Core) -> Answer:
+        found = await operation.handler(replace(call, core=core), *arguments)
+        return Answer(operation.status, found.model_dump_json())
+
+    return work
 
 
 def _claim(actor: Actor, request: web.Request, key: str, sent: Any) -> Claim:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from gateway.api.idempotency import Answer, Once, claim
-from gateway.database import is_postgres, rows
+from gateway.api.idempotency import Answer, Once, Prepare, Work, claim
+from gateway.database import is_postgres, rows, transaction
 from gateway.errors import RequestError
 from gateway.inquiries import work
 from gateway.tables import IdempotencyKey, InquiryEvent, Outbound
@@ -108,11 +108,21 @@ class Slow:
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     done: int = 0
 
-    async def __call__(self, core: object) -> Answer:
+    async def __call__(self) -> Work:
+        return self.work
+
+    async def work(self, core: object) -> Answer:
         self.begun.set()
         await self.go_on.wait()
         self.done += 1
         return Answer(200, "{}")
+
+
+def ready(work: Work) -> Prepare:
+    async def prepare() -> Work:
+        return work
+
+    return prepare
 
 
 CLAIM = claim("api:x", "k", "POST", "/x", {})
@@ -151,6 +161,38 @@ async def test_another_process_waits_or_is_told_so(callers: Callers) -> None:
     assert slow.done + other.done == 1
 
 
+async def test_preparing_holds_no_database_and_is_not_done_again(
+    callers: Callers,
+) -> None:
+    prepared = 0
+
+    async def prepare() -> Work:
+        nonlocal prepared
+        prepared += 1
+        async with transaction():  # somebody else's: SQLite has one writer
+            return Slow(go_on=gone).work
+
+    (gone := asyncio.Event()).set()
+    async with asyncio.timeout(10):
+        assert not (await Once().together(callers.core, CLAIM, prepare)).replayed
+        assert (await Once().together(callers.core, CLAIM, prepare)).replayed
+    assert prepared == 1
+
+
+async def test_who_is_refused_because_another_process_did_it_gets_its_answer(
+    callers: Callers,
+) -> None:
+    slow = Slow()
+    slow.go_on.set()
+
+    async def overtaken() -> Work:
+        await Once().together(callers.core, CLAIM, slow)
+        raise RequestError("wrong_state")
+
+    assert (await Once().together(callers.core, CLAIM, overtaken)).replayed
+    assert slow.done == 1
+
+
 async def test_a_crash_leaves_neither_effect_nor_key(
     callers: Callers, sms: Recorder
 ) -> None:
@@ -167,10 +209,10 @@ async def test_a_crash_leaves_neither_effect_nor_key(
         return Answer(201, "{}")
 
     with pytest.raises(KeyboardInterrupt):
-        await Once().together(callers.core, CLAIM, crash)
+        await Once().together(callers.core, CLAIM, ready(crash))
     assert not await Outbound.exists()
     assert not await rows("SELECT 1 AS x FROM idempotency_keys")
-    assert not (await Once().together(callers.core, CLAIM, go_on)).replayed
+    assert not (await Once().together(callers.core, CLAIM, ready(go_on))).replayed
     assert await Outbound.all().count() == 1
 
 
@@ -195,6 +237,6 @@ async def test_what_was_rolled_back_is_not_announced(callers: Callers) -> None:
 
     async with callers.core.hub.subscribed() as page:
         with pytest.raises(RequestError):
-            await Once().together(callers.core, CLAIM, fail)
+            await Once().together(callers.core, CLAIM, ready(fail))
         callers.core.hub.publish("last", 2)
         assert (await page.get()).topic == "last"
