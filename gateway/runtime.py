@@ -72,11 +72,12 @@ class Runtime:
         roles: frozenset[Role] = EVERY,
         schedule: Work | None = None,
         give_up: Callable[[], None] = lambda: None,
+        supervise: Callable[[Callable[[Part], None]], Supervisor] = Supervisor,
     ) -> None:
         self.core = core
         self.roles = roles
         self.inbox = Inbox(core)
-        self.supervisor = Supervisor(self._given_up)
+        self.supervisor = supervise(self._given_up)
         self.ended = ""  # the part that kept dying, where one did
         self._give_up = give_up
         self._alone = alone

@@ -4,10 +4,11 @@ again and seen, never silently missing."""
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
 from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 from tortoise.exceptions import BaseORMException, IntegrityError
@@ -126,6 +127,22 @@ class Supervisor:
         if len(part.counted) == DEATHS and _now() - part.counted[0] < WINDOW_SECONDS:
             log.critical("part.given_up", part=part.name, deaths=part.deaths)
             self._give_up(part)
+
+
+@asynccontextmanager
+async def beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run these while the body runs. One that dies ends the body with its error, so
+    that the part in which this stands is seen to die and starts anew."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in works]
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
 
 
 def is_storage_trouble(error: BaseException) -> bool:

@@ -50,26 +50,26 @@ class Watchdog:
         self._limits = limits or Limits()
         self._end = end
         self._mark = _Mark()
-        self._over = threading.Event()
         self._loop_thread = 0
 
     async def run(self) -> None:
         """Watch the loop of the caller until cancelled."""
         self._loop_thread = threading.get_ident()
         self._mark.at = time.monotonic()
-        thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
-        thread.start()
+        over = threading.Event()  # of this run: the next one has its own thread
+        watch = threading.Thread(target=self._watch, args=(over,), daemon=True)
+        watch.start()
         try:
             while True:
                 self._mark.at = time.monotonic()
                 await asyncio.sleep(self._limits.stall / _PARTS)
         finally:
-            self._over.set()
+            over.set()
 
-    def _watch(self) -> None:
+    def _watch(self, over: threading.Event) -> None:
         pause = self._limits.stall / _PARTS
         told, looked = 0.0, time.monotonic()
-        while not self._over.wait(pause):
+        while not over.wait(pause):
             now = time.monotonic()
             if now - looked > pause + self._limits.stall:
                 # This thread stood as well: the whole process was stopped.

@@ -28,6 +28,7 @@ from gateway.contract import (
 )
 from gateway.errors import OutcomeUnknown, TransientFailure
 from gateway.retry import RetryPolicy, backoff
+from gateway.supervisor import beside
 
 FAREWELL_SECONDS = 2.0
 SWEEP_SECONDS = 15.0
@@ -155,14 +156,10 @@ class Account:
         now = self._clock.now()
         count = self._endpoint.connections
         self._seats = [_Seat(str(number + 1), now) for number in range(count)]
-        keepers = [asyncio.create_task(self._keep(seat)) for seat in self._seats]
-        keepers.append(asyncio.create_task(self._sweep(store)))
         try:
-            yield
+            async with beside(*map(self._keep, self._seats), self._sweep(store)):
+                yield
         finally:
-            for keeper in keepers:
-                keeper.cancel()
-            await asyncio.gather(*keepers, return_exceptions=True)
             await asyncio.gather(*(self._part(seat) for seat in self._seats))
             self._store = None
             if self._shelf:

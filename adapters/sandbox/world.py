@@ -48,6 +48,7 @@ from gateway.errors import (
     StorageUnavailable,
 )
 from gateway.phrases import phrase
+from gateway.supervisor import beside
 from gateway.text import clean
 
 log = structlog.get_logger()
@@ -212,16 +213,9 @@ class World:
         line = self._lines[medium]
         if line.receipts is not None and not line.owed:
             line.owed.extend((0, one) for one in self.history.unreceipted(medium))
-        tasks = [
-            asyncio.create_task(self._push_said(line, accept)),
-            asyncio.create_task(self._push_receipts(line, accept)),
-        ]
-        try:
+        said, receipts = self._push_said, self._push_receipts
+        async with beside(said(line, accept), receipts(line, accept)):
             yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def leave(self, medium: Medium) -> None:
         """A channel ends; with the last one everything does."""

@@ -7,7 +7,14 @@ import pytest
 from tortoise.exceptions import IntegrityError, OperationalError
 
 from gateway.errors import StorageUnavailable
-from gateway.supervisor import DEATHS, Part, Supervisor, beat, is_storage_trouble
+from gateway.supervisor import (
+    DEATHS,
+    Part,
+    Supervisor,
+    beat,
+    beside,
+    is_storage_trouble,
+)
 from gateway.wakeup import Wakeups
 
 PATIENCE = 10.0
@@ -131,3 +138,46 @@ async def test_what_was_stopped_is_no_longer_listed(given: Given) -> None:
 
 async def test_a_sign_of_life_outside_of_a_part_is_nothing() -> None:
     beat()
+
+
+async def failing() -> None:
+    await asyncio.sleep(0)
+    raise ValueError("a connection's keeper")
+
+
+async def test_what_runs_beside_a_part_dies_with_it(given: Given) -> None:
+    """I-6: also a task that a part has started for itself."""
+    ended: list[str] = []
+
+    async def staying() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("other")
+
+    async def work() -> None:
+        async with beside(staying(), failing()):
+            await asyncio.Event().wait()
+
+    given.supervisor.start("listener", work)
+    part = given.supervisor.parts()["listener"]
+    await until(lambda: part.deaths == 1)
+    assert part.last_error == "ValueError"
+    assert ended == ["other"]
+
+
+async def test_what_runs_beside_ends_with_the_body() -> None:
+    ended: list[str] = []
+
+    async def staying() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("it")
+
+    async with beside(staying()):
+        await asyncio.sleep(0)
+    assert ended == ["it"]
+    with pytest.raises(KeyError):
+        async with beside(staying()):
+            raise KeyError

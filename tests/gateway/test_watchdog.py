@@ -39,10 +39,16 @@ def logged() -> Iterator[list[EventDict]]:
         yield found
 
 
-async def test_a_slow_handler_is_named(logged: list[EventDict]) -> None:
-    """I-5."""
+@pytest.mark.parametrize("died", [False, True])
+async def test_a_slow_handler_is_named(logged: list[EventDict], died: bool) -> None:
+    """I-5; also after it was started again (I-6)."""
     stalls: list[float] = []
     watchdog = Watchdog(stalls.append, Limits(stall=0.2))
+    if died:
+        before = asyncio.create_task(watchdog.run())
+        await asyncio.sleep(0)
+        before.cancel()
+        await asyncio.wait([before])
     watching = asyncio.create_task(watchdog.run())
     await asyncio.sleep(0)
     a_slow_handler()
