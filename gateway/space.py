@@ -46,10 +46,18 @@ def storage_of(told: Mapping[str, Any]) -> Storage:
 
 
 class Space:
-    """The disk under `folder`. `database` is the SQLite file, None on PostgreSQL."""
+    """The disk under `folder`, with a `reserve` of so many bytes. `database` is the
+    SQLite file, None on PostgreSQL; its log is long beyond `log_bytes`."""
 
-    def __init__(self, folder: Path, reserve: int, database: Path | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        reserve: int,
+        database: Path | None,
+        log_bytes: int = LOG_BYTES,
+    ) -> None:
         self._folder, self._bytes, self._database = folder, reserve, database
+        self._log_bytes = log_bytes
         self._reserve = folder / "reserve"
         self._looked_at = -LOOK_SECONDS
         self._tight = False
@@ -74,7 +82,7 @@ class Space:
             return False
         with suppress(OSError):
             path = self._database.with_name(self._database.name + "-wal")
-            return path.stat().st_size > LOG_BYTES
+            return path.stat().st_size > self._log_bytes
         return False
 
     def storage(self, spooled: int) -> Storage:

@@ -13,6 +13,7 @@ from tortoise.exceptions import IntegrityError, OperationalError
 
 from gateway import database as db
 from gateway.errors import ReadTooSlow, StorageUnavailable
+from gateway.space import MIB, Space
 from gateway.sqlite import READERS
 from gateway.tables import Counter
 
@@ -31,7 +32,7 @@ async def names() -> list[str]:
 @contextmanager
 def locked(url: str) -> Iterator[None]:
     """Somebody else has the write lock."""
-    with closing(sqlite3.connect(url.removeprefix("sqlite://"))) as other:
+    with closing(sqlite3.connect(_path(url))) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
         other.rollback()
@@ -188,6 +189,34 @@ async def test_the_log_starts_anew(sqlite_url: str) -> None:
         assert _log_mib(sqlite_url) < 64
 
 
+@contextmanager
+def reading(url: str) -> Iterator[None]:
+    """Another program reads, and does not come to an end."""
+    with closing(sqlite3.connect(_path(url), isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM counters").fetchall()
+        yield
+
+
+async def test_a_reader_that_stays_is_told_of_until_it_goes(sqlite_url: str) -> None:
+    """D-5: the log can't start anew behind it; what is written is written."""
+    space = Space(Path("/"), 0, _path(sqlite_url), log_bytes=66 * MIB)
+    async with db.opened(sqlite_url):
+        await db.execute("CREATE TABLE ballast (data BLOB)")
+        with reading(sqlite_url):
+            for _ in range(70):
+                await db.execute("INSERT INTO ballast VALUES (zeroblob(1048576))")
+            assert space.log_long
+            assert "log_long" in space.storage(0).troubles
+        await db.execute_many(INSERT, [(str(n), n) for n in range(50_001)])
+        await db.execute(INSERT, "after the checkpoint", 1)
+        assert not space.log_long
+        assert len(await names()) == 50_002
+
+
+def _path(url: str) -> Path:
+    return Path(url.removeprefix("sqlite://"))
+
+
 def _log_mib(url: str) -> float:
-    path = url.removeprefix("sqlite://") + "-wal"
-    return Path(path).stat().st_size / 2**20
+    return Path(f"{_path(url)}-wal").stat().st_size / MIB
