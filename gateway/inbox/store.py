@@ -7,7 +7,7 @@ again, or stored again after a failed commit, is harmless.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -30,6 +30,9 @@ from gateway.text import clean
 T = TypeVar("T")
 Given = tuple[str, T]
 """The channel it came by, and the event."""
+
+Key = tuple[str, str]
+"""Of an event: its channel, and its key there."""
 
 LONGEST_TEXT = 64 * 1024  # characters; what is above is kept in the payload only
 LONGEST_KEY = 255
@@ -97,9 +100,8 @@ async def _messages(given: Sequence[Given[InboundMessage]], now: int) -> list[st
         [_message(channel, event, now) for channel, event in given],
         {"state": "'stored'", "route": "''", "route_detail": "''", "tries": "0"},
     )
-    ids = {(row["channel"], row["key"]): row["id"] for row in new}
-    await _attachments(given, ids)
-    return [row["channel"] for row in new]
+    await _attachments([(c, e) for c, e in given if e.attachments], set(new))
+    return [channel for channel, _ in new]
 
 
 def _message(channel: str, event: InboundMessage, now: int) -> tuple[Any, ...]:
@@ -139,9 +141,9 @@ def key_of(event: Event) -> str:
 
 
 async def _attachments(
-    given: Sequence[Given[InboundMessage]], ids: Mapping[tuple[str, str], int]
+    given: Sequence[Given[InboundMessage]], new: Collection[Key]
 ) -> None:
-    ids = dict(ids)
+    ids = await _ids([(c, key) for c, e in given if (c, key := key_of(e)) in new])
     rows = [
         (
             inbound_id,
@@ -152,11 +154,29 @@ async def _attachments(
         )
         for channel, event in given
         # Once: of two messages with one key in this batch, the first was stored.
-        if event.attachments
-        and (inbound_id := ids.pop((channel, key_of(event)), None)) is not None
+        if (inbound_id := ids.pop((channel, key_of(event)), None)) is not None
         for one in event.attachments
     ]
-    await _insert("attachments", _ATTACHMENT, rows)
+    for part in _slices(rows, _CELLS // len(_ATTACHMENT)):
+        columns = ", ".join(_ATTACHMENT)
+        values, cells = db.table(_ATTACHMENT, part)
+        await db.execute(
+            f"INSERT INTO attachments ({columns}) SELECT {columns} FROM {values} AS g",
+            *cells,
+        )
+
+
+async def _ids(keys: Sequence[Key]) -> dict[Key, int]:
+    found: dict[Key, int] = {}
+    for part in _slices(keys, _CELLS // 2):
+        given, cells = db.table({"channel": "TEXT", "key": "TEXT"}, part)
+        for row in await db.rows(
+            f"SELECT i.id, i.channel, i.key FROM {given} AS g JOIN inbound i "
+            "ON i.channel = g.channel AND i.key = g.key",
+            *cells,
+        ):
+            found[row["channel"], row["key"]] = row["id"]
+    return found
 
 
 async def _receipts(core: Core, given: Sequence[Given[DeliveryReceipt]]) -> list[Moved]:
@@ -174,11 +194,10 @@ async def _reports(
     core: Core, given: Sequence[Given[OptOut | ChannelTrouble]], now: int
 ) -> None:
     rows = [(c, key_of(e), clean(e.code)[:64], e.raw, now) for c, e in given]
-    new = await _insert("channel_events", _REPORT, rows, {"detail": "''"})
-    keys = {(row["channel"], row["key"]) for row in new}
+    new = set(await _insert("channel_events", _REPORT, rows, {"detail": "''"}))
     refusals: dict[Address, str] = {}
     for channel, event in given:
-        if isinstance(event, OptOut) and (channel, key_of(event)) in keys:
+        if isinstance(event, OptOut) and (channel, key_of(event)) in new:
             refusals.setdefault(event.address, clean(event.code))
     await consent.opt_out_all(core, refusals, how="provider")
 
@@ -187,44 +206,41 @@ async def _insert(
     table: str,
     columns: Mapping[str, str],
     rows: Sequence[tuple[Any, ...]],
-    constants: Mapping[str, str] | None = None,
-) -> list[db.Row]:
-    """What of it is new: `id`, and `channel` and `key` where the table has them."""
-    constants = constants or {}
+    constants: Mapping[str, str],
+) -> list[Key]:
+    """What of it is new. `channel` and `key` are the first two columns."""
     names = ", ".join((*columns, *constants))
     values = ", ".join((*(f"g.{name}" for name in columns), *constants.values()))
-    keyed = "key" in columns
-    found = []
+    insert = _inserted if db.is_postgres() else _counted
+    found: list[Key] = []
     for part in _slices(rows, _CELLS // len(columns)):
         given, cells = db.table(columns, part)
-        insert = f"INSERT INTO {table} ({names}) SELECT {values} FROM {given} AS g " + (
-            "WHERE TRUE ON CONFLICT (channel, key) DO NOTHING " if keyed else ""
+        statement = (
+            f"INSERT INTO {table} ({names}) SELECT {values} FROM {given} AS g "
+            "WHERE TRUE ON CONFLICT (channel, key) DO NOTHING"
         )
-        told = ("id", "channel", "key") if keyed else ("id",)
-        returning = _returning if db.is_postgres() else _looked_up
-        found += await returning(table, told, insert, cells)
+        found += await insert(table, part, statement, cells)
     return found
 
 
-async def _returning(
-    _: str, columns: Sequence[str], insert: str, cells: Sequence[Any]
-) -> list[db.Row]:
-    return await db.rows(f"{insert} RETURNING {', '.join(columns)}", *cells)
+async def _inserted(
+    _: str, __: Sequence[tuple[Any, ...]], insert: str, cells: Sequence[Any]
+) -> list[Key]:
+    new = await db.rows(f"{insert} RETURNING channel, key", *cells)
+    return [(row["channel"], row["key"]) for row in new]
 
 
-async def _looked_up(
-    table: str, columns: Sequence[str], insert: str, cells: Sequence[Any]
-) -> list[db.Row]:
-    """The same where nobody else writes, in one row: for each that SQLite gives, its
-    thread has to get the interpreter lock from the busy loop again."""
-    (last,) = await db.rows(f"SELECT COALESCE(MAX(id), 0) AS id FROM {table}")
-    await db.execute(insert, *cells)
-    (new,) = await db.rows(
-        f"SELECT json_group_array(json_array({', '.join(columns)})) AS told "
-        f"FROM {table} WHERE id > ?",
-        last["id"],
-    )
-    return [dict(zip(columns, row, strict=True)) for row in json.loads(new["told"])]
+async def _counted(
+    table: str, rows: Sequence[tuple[Any, ...]], insert: str, cells: Sequence[Any]
+) -> list[Key]:
+    """The same where nobody else writes, and each row that is told costs a turn of the
+    interpreter lock: nearly always all are new."""
+    count = await db.execute(insert, *cells)
+    if count == len(rows):
+        return [(row[0], row[1]) for row in rows]
+    newest = f"SELECT channel, key FROM {table} ORDER BY id DESC LIMIT ?"
+    new = await db.rows_at_once(("channel", "key"), newest, count)
+    return [(row["channel"], row["key"]) for row in new]
 
 
 def _slices(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:
