@@ -204,6 +204,8 @@ class Migration(migrations.Migration):
                 "WHERE effect = ''",
                 "CREATE INDEX receipts_waiting_reference ON receipts "
                 "(channel, reference) WHERE effect = '' AND reference <> ''",
+                "CREATE INDEX receipts_waiting_address ON receipts (channel, value) "
+                "WHERE effect = '' AND value <> ''",
                 "INSERT INTO tallies (broadcast_id, slot, state, n) "
                 "SELECT broadcast_id, 0, state, COUNT(*) FROM outbox "
                 "WHERE broadcast_id IS NOT NULL GROUP BY broadcast_id, state",

@@ -53,6 +53,8 @@ class Sent(Protocol):
     def provider_ids(self) -> tuple[str, ...]: ...
     @property
     def state(self) -> str: ...
+    @property
+    def row(self) -> Row: ...
 
 
 class Told(NamedTuple):
@@ -194,6 +196,15 @@ async def apply_early(core: Core, channel: str, sent: Sequence[Sent]) -> list[Mo
         *values,
         channel,
     )
+    doubted = [(one.row["value"],) for one in sent if one.state == "unknown"]
+    if doubted:
+        given, values = db.table({"value": "TEXT"}, doubted)
+        early += await db.rows(
+            f"SELECT r.* FROM {given} AS g CROSS JOIN receipts r WHERE r.channel = ? "
+            "AND r.effect = '' AND r.value <> '' AND r.value = g.value ORDER BY r.id",
+            *values,
+            channel,
+        )
     return await _apply_stored(core, channel, early)
 
 
@@ -336,17 +347,24 @@ async def _by_address(
     known: _Known,
 ) -> list[Verdict]:
     """A receipt whose id we never heard of, for a person with whom exactly one message
-    is in doubt: the answer to it was lost, with the id in it. It ends the doubt."""
+    is in doubt, and none is on its way: the answer to it was lost, with the id in it.
+    It ends the doubt."""
     lost = {
         n: one
         for n, (one, verdict) in enumerate(zip(told, verdicts, strict=True))
         if one.value and not verdict.effect and _message_of(one, known) is None
     }
     doubted = await _doubted(core, channel, {one.value for one in lost.values()})
+    places = {(row["kind"], row["value"]) for row in doubted}
+    lost = {n: one for n, one in lost.items() if (one.kind, one.value) in places}
+    # Its answer may have been settled while this was looked up: then it has its id.
+    settled = await _known(core, channel, list(lost.values()))
     found = list(verdicts)
     for n, one in lost.items():
         rows = [r for r in doubted if (r["kind"], r["value"]) == (one.kind, one.value)]
         if len(rows) != 1 or one.state == "unknown" or not _can_tell_of(one, rows[0]):
+            continue
+        if _message_of(one, settled) is not None:
             continue
         [row] = rows
         doubted.remove(row)
@@ -363,6 +381,19 @@ def _can_tell_of(one: Told, row: Row) -> bool:
     return one.at is None or one.at >= row["journalled_at"] - CLOCKS_DIFFER
 
 
+# Whoever has a message on its way: a receipt may be about that one, and be early. What
+# the partial index on open ones says stands there word by word, for SQLite.
+_UNDER_WAY = """
+EXISTS (SELECT 1 FROM outbox u WHERE u.kind = o.kind AND u.value = o.value
+  AND u.channel = o.channel AND u.state IN ('queued', 'sending')
+  AND u.state = 'sending')
+OR EXISTS (SELECT 1 FROM chunks c CROSS JOIN outbox u WHERE c.channel = o.channel
+  AND c.state = 'leased' AND u.broadcast_id = c.broadcast_id AND u.value = o.value
+  AND u.kind = o.kind AND u.id BETWEEN c.first_id AND c.journalled_to
+  AND u.state = 'planned')
+"""
+
+
 async def _doubted(core: Core, channel: str, values: Collection[str]) -> list[Row]:
     if not values:
         return []
@@ -373,7 +404,7 @@ async def _doubted(core: Core, channel: str, values: Collection[str]) -> list[Ro
         f"t.journalled_at FROM {given} AS g CROSS JOIN outbox o CROSS JOIN attempts t "
         "WHERE o.channel = ? AND o.state = 'unknown' AND o.value = g.value "
         "AND o.provider_id = '' AND o.changed_at >= ? AND t.outbound_id = o.id "
-        f"AND t.number = o.attempts ORDER BY o.id{lock}",
+        f"AND t.number = o.attempts AND NOT ({_UNDER_WAY}) ORDER BY o.id{lock}",
         *cells,
         channel,
         to_micros(core.clock.now() - WAITS),

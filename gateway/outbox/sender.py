@@ -320,13 +320,15 @@ class Sender:
             self.lease.epoch if self.lease else 0,
             is_alone=self.lease is not None,
         )
-        await journal.disown(
+        found = await journal.disown(
             self._channel.name,
             owner,
             flying,
             chunks,
             self._core.clock.now(),
         )
+        if found:
+            await receipts.apply_waiting(self._core, self._channel.name)
 
     def _take(self, id: str, outcome: Outcome) -> None:
         """An answer came: keep it for the next commit."""
