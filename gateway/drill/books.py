@@ -94,7 +94,7 @@ async def waiting(url: str) -> Mapping[str, int]:
     return {
         "messages": rows[0]["n"],
         "inbound": stored[0]["n"],
-        **{f"receipts:{row['channel']}": row["n"] for row in receipts},
+        **{f"receipts of {row['channel']}": row["n"] for row in receipts},
     }
 
 

@@ -11,7 +11,7 @@ import random
 import secrets
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -40,6 +40,7 @@ PATIENCE_SECONDS = 1.0  # with the same aim
 ALONE = 0.2  # share of kills that spare the children
 OPT_OUTS_A_SECOND = 5.0
 FINISH_SECONDS = 600.0
+TELL_SECONDS = 5.0  # between two lines about what is waited for
 CALM_SECONDS = 3.0  # without any change: what has not come by then doesn't come
 
 Tell = Callable[[str], None]
@@ -241,7 +242,7 @@ async def _opt_outs(run: _Run) -> None:
 
 async def _finished(run: _Run) -> None:
     """Until nothing waits any more, and nothing has changed for a while."""
-    before, since = None, time.monotonic()
+    before, since, told = None, time.monotonic(), time.monotonic()
     async with asyncio.timeout(FINISH_SECONDS):
         while True:
             if not run.site.is_alive():
@@ -255,12 +256,19 @@ async def _finished(run: _Run) -> None:
                 calm > CALM_SECONDS or not _receipts_due(run, found)
             ):
                 return
+            if time.monotonic() - told > TELL_SECONDS:
+                told = time.monotonic()
+                run.tell(f"waiting for {_as_words(found)}")
             await asyncio.sleep(0.2)
+
+
+def _as_words(found: Mapping[str, int]) -> str:
+    return ", ".join(f"{n} {what}" for what, n in found.items() if n)
 
 
 def _receipts_due(run: _Run, found: dict[str, int]) -> bool:
     return any(
-        found.get(f"receipts:{peer.channel}") for peer in run.peers if peer.receipts
+        found.get(f"receipts of {peer.channel}") for peer in run.peers if peer.receipts
     )
 
 
