@@ -8,7 +8,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
 import uvloop
@@ -67,10 +67,10 @@ class Told:
         self.refused += not good
 
 
-def requests(host: str, path: str, count: int) -> list[bytes]:
+def requests(host: str, path: str, numbers: Iterable[int]) -> list[bytes]:
     """Prepared, so that building them is not measured."""
     made = []
-    for number in range(count):
+    for number in numbers:
         body = json.dumps(
             {
                 "mobile": f"199{number % 100_000_000:08d}",
@@ -89,8 +89,10 @@ def requests(host: str, path: str, count: int) -> list[bytes]:
     return made
 
 
-async def push(host: str, port: int, path: str, count: int, connections: int) -> None:
-    prepared = iter(requests(f"{host}:{port}", path, count))
+async def push(
+    host: str, port: int, path: str, numbers: Sequence[int], connections: int
+) -> None:
+    prepared = iter(requests(f"{host}:{port}", path, numbers))
     told = Told()
     loop = asyncio.get_running_loop()
     began = time.perf_counter()
@@ -102,7 +104,7 @@ async def push(host: str, port: int, path: str, count: int, connections: int) ->
     seconds = time.perf_counter() - began
     taken = sorted(told.seconds)
     result = {
-        "rate": count / seconds,
+        "rate": len(numbers) / seconds,
         "refused": told.refused,
         "p99 ms": taken[len(taken) * 99 // 100] * 1000,
     }
@@ -114,10 +116,12 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--path", default="/")
+    parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--connections", type=int, default=64)
     given = parser.parse_args()
-    uvloop.run(push(given.host, given.port, given.path, given.count, given.connections))
+    numbers = range(given.first, given.first + given.count)
+    uvloop.run(push(given.host, given.port, given.path, numbers, given.connections))
 
 
 if __name__ == "__main__":
