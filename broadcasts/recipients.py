@@ -105,7 +105,7 @@ class Recipient:
         """Why it came so; of what arrived the code of the receipt tells nothing."""
         if self.state in _ARRIVED:
             return ""
-        return REASONS.get(self.reason, self.reason)
+        return REASONS.get(self.reason) or words.reason(self.reason)
 
 
 async def counts(broadcast_id: int) -> Mapping[Bucket, int]:

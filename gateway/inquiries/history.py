@@ -110,7 +110,7 @@ def _sent(core: Core, inquiry: Inquiry, row: Row, say: Say) -> dict[str, Any]:
     name = row["out_channel"] or str(data.get("channel", ""))
     reasons = [_refusal(core, one, say) for one in data.get("refusals", ())]
     if row["reason"] and row["state"] not in _ARRIVED:
-        reasons.append(say(words.REASONS.get(row["reason"], row["reason"])))
+        reasons.append(say(words.reason(row["reason"])))
     held = row["state"] == "queued" and row["due_at"] > to_micros(core.clock.now())
     undo = ""
     if row["kind"] == "answer" and held and not row["attempts"]:

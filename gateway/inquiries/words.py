@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from gateway.phrases import phrase
+
 SOURCES: Mapping[str, str] = {
     "message": "来信",
     "counter": "来访",
@@ -54,6 +56,42 @@ REASONS: Mapping[str, str] = {
     "given_up": "工作人员决定不再发送",
     "sent_again": "工作人员决定再发一次",
 }
+
+# Words of carriers for it: names of SMPP 3.4 (table 5-2), states of receipts (its
+# appendix B, 8.4.5.1 of CMPP), and why no connection came about.
+CARRIERS: Mapping[str, str] = {
+    "ESME_RINVDSTADR": "号码无效",
+    "ESME_RINVSRCADR": "发送号码不对",
+    "ESME_RINVMSGLEN": "内容长度不对",
+    "ESME_RTHROTTLED": "对方嫌发得太快",
+    "ESME_RMSGQFUL": "对方队列已满",
+    "ESME_RSUBMITFAIL": "对方没能收下",
+    "ESME_RSYSERR": "对方系统故障",
+    "ESME_RINVPASWD": "登录密码不对",
+    "ESME_RINVSYSID": "登录账号不对",
+    "ESME_RBINDFAIL": "登录被拒绝",
+    "ESME_RDELIVERYFAILURE": "没有送达",
+    "UNDELIV": "没有送达",
+    "EXPIRED": "过了有效期还没送到",
+    "REJECTD": "被运营商拒绝",
+    "DELETED": "被运营商删除",
+    "UNKNOWN": "运营商也不知道结果",
+    "ConnectionRefusedError": "对方拒绝连接",
+    "ConnectionResetError": "对方断开了连接",
+    "TimeoutError": "连接超时",
+    "not_connected": "没有连接",
+}
+
+
+def reason(code: str) -> str:
+    """`code` in words. A carrier's own stays behind them: its help desk asks for it."""
+    if code in REASONS:
+        return REASONS[code]
+    what = CARRIERS.get(code.partition(":")[0])
+    if what is None:
+        return code
+    return phrase("{what} ({code})", what=phrase(what), code=code)
+
 
 # Lines of the timeline that are not somebody's words; `{...}` are values of the line.
 EVENTS: Mapping[str, str] = {

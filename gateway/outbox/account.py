@@ -11,6 +11,7 @@ from gateway.channels import Channel
 from gateway.contract import Address, AddressKind, Listens
 from gateway.core import Core
 from gateway.database import from_micros, to_micros
+from gateway.inquiries import words
 from gateway.nodes import ALIVE
 from gateway.outbox.report import (
     MOVING,
@@ -20,6 +21,7 @@ from gateway.outbox.report import (
     Report,
     reports,
 )
+from gateway.phrases import phrase
 
 _EVENTS = 1000  # the newest, of which errors are counted
 _GROUPS = 10
@@ -81,7 +83,7 @@ def _connection(one: Mapping[str, Any]) -> dict[str, Any]:
         **one,
         "since": from_micros(one["since"]),
         "share": min(1.0, share),
-        "last_error": masked(one["last_error"]),
+        "last_error": phrase(words.reason(masked(one["last_error"]))),
     }
 
 
@@ -109,7 +111,7 @@ async def _errors(name: str) -> list[dict[str, Any]]:
             row["code"],
             {
                 "code": row["code"],
-                "words": CODES.get(row["code"], ""),
+                "words": phrase(in_words(row["code"])),
                 "detail": masked(row["detail"]),
                 "number": 0,
                 "at": from_micros(row["at"]),
@@ -135,6 +137,10 @@ async def _waiting(name: str) -> list[dict[str, Any]]:
         for row in found
         if row["n"]
     ]
+
+
+def in_words(code: str) -> str:
+    return CODES.get(code) or words.reason(code)
 
 
 def masked(text: str) -> str:

@@ -97,7 +97,7 @@ async def _unknown(request: web.Request, actor: Actor) -> list[dict[str, Any]]:
             "to": masked(row["kind"], row["value"]),
             "channel": history.channel(core, row["channel"], row["kind"], say),
             "number": row["number"] or "",
-            "reason": say(words.REASONS.get(row["reason"], row["reason"])),
+            "reason": say(words.reason(row["reason"])),
             "at": from_micros(row["changed_at"]),
         }
         for row in await unknown.unknown(actor)
