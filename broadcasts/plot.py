@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from gateway.database import EPOCH
 from gateway.outbox.moves import SLOT_SECONDS
@@ -15,6 +16,8 @@ WIDTH, HEIGHT = 640, 160  # of the picture, in its own units
 POINTS = 120  # at most
 ROWS = 12  # of the table that says the same
 RATE_OVER = timedelta(seconds=60)
+SLOT = timedelta(seconds=SLOT_SECONDS)
+PAUSE = 2 * SLOT  # in which nothing leaves: then it stood still
 _LINES: Mapping[str, frozenset[str]] = {
     "sent": frozenset(
         {"accepted", "delivered", "read", "failed", "dead", "unknown", "sending"}
@@ -98,12 +101,16 @@ def lines(moments: Sequence[Moment], planned: int) -> dict[str, str]:
 
 
 def rate(changes: Iterable[Change], now: datetime, started: datetime) -> float:
-    """Messages a second that were sent during the last minute."""
+    """Messages a second that were sent during the last minute, or since it went on."""
     since = max(started, now - RATE_OVER)
-    sent = sum(
-        one.n
-        for one in changes
-        if one.state in _LINES["sent"] and one.at + timedelta(seconds=10) > since
-    )
+    slots: dict[datetime, int] = defaultdict(int)
+    for one in changes:
+        if one.state in _LINES["sent"] and one.at + SLOT > since:
+            slots[one.at] += one.n
+    busy = sorted(at for at, n in slots.items() if n > 0)
+    for before, after in pairwise([since, *busy]):
+        if after - before > PAUSE:
+            since = max(since, after)
+    sent = sum(n for at, n in slots.items() if at + SLOT > since)
     seconds = max((now - since) / timedelta(seconds=1), 1.0)
     return max(0.0, sent / seconds)

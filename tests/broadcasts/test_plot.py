@@ -60,3 +60,9 @@ def test_the_rate_is_that_of_the_last_minute() -> None:
     now = datetime.fromtimestamp(AT + 100, UTC)
     assert plot.rate(run(10), now, now - timedelta(hours=1)) == 10
     assert plot.rate([], now, now) == 0
+
+
+def test_a_pause_is_no_part_of_the_rate() -> None:
+    later = [change(AT + 50, "accepted", 200), change(AT + 60, "accepted", 200)]
+    now = datetime.fromtimestamp(AT + 70, UTC)
+    assert plot.rate([*run(1), *later], now, now - timedelta(hours=1)) == 20
