@@ -133,6 +133,9 @@ def channel_of(core: Core, name: str, kind: str) -> dict[str, str]:
     return {"kind": kind, "label": channel.label if channel else name}
 
 
+_MOVES_ON = frozenset({_B.PLANNING, _B.RUNNING, _B.FINISHED})
+
+
 async def head(core: Core, broadcast: Broadcast) -> dict[str, Any]:
     return {
         "id": broadcast.id,
@@ -144,7 +147,8 @@ async def head(core: Core, broadcast: Broadcast) -> dict[str, Any]:
         "send_at": broadcast.started_at or broadcast.send_at,
         "event_at": broadcast.event_at,
         "revision": broadcast.revision,
-        "note": phrase(broadcast.note),
+        # Why it once stood still is no news of one that goes on.
+        "note": "" if broadcast.state in _MOVES_ON else phrase(broadcast.note),
         "texts": _texts(broadcast),
     }
 
@@ -249,7 +253,7 @@ async def progress(core: Core, found: Overview) -> dict[str, Any]:
                 "state": bucket.value,
                 "label": phrase(BUCKET_LABELS[bucket]),
                 "number": found.counts[bucket],
-                "path": f"/broadcasts/{id}?state={bucket.value}",
+                "path": f"/broadcasts/{id}?state={bucket.value}#people",
             }
             for bucket in BUCKETS
         ],
@@ -257,7 +261,7 @@ async def progress(core: Core, found: Overview) -> dict[str, Any]:
             {
                 "label": phrase(label),
                 "number": found.states[state],
-                "path": f"/broadcasts/{id}?state={state.value}",
+                "path": f"/broadcasts/{id}?state={state.value}#people",
             }
             for state, label in _STATE_LABELS.items()
             if found.states.get(state)
@@ -313,7 +317,7 @@ async def _unknown(core: Core, found: Overview) -> dict[str, Any] | None:
         "number": number,
         "since": from_micros(since),
         "until": None if until <= core.clock.now() else until,
-        "path": f"/broadcasts/{found.broadcast.id}?state=unknown",
+        "path": f"/broadcasts/{found.broadcast.id}?state=unknown#people",
     }
 
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from broadcasts import canary, recipients, running
+from broadcasts import canary, recipients, running, view
 from broadcasts.schedule import tick
 from broadcasts.tables import Broadcast
 from gateway.channels import ChannelSet
@@ -74,6 +74,7 @@ async def test_a_run_that_is_refused_stops_itself_and_asks(
     await tick(core)
     assert await canary_of(id) == ("paused", "stopped")
     assert (await Broadcast.get(id=id)).note == canary.NOTE
+    assert (await view.head(core, await Broadcast.get(id=id)))["note"] == canary.NOTE
     await drain(core)
     assert len(sms.to) == AHEAD  # nobody else got it
     assert (await recipients.counts(id))[Bucket.WAITING] == ALL - AHEAD
@@ -81,6 +82,7 @@ async def test_a_run_that_is_refused_stops_itself_and_asks(
     assert line.actor
     # A person looks at it, and goes on all the same.
     await running.resume(core, county.clerk, id)
+    assert (await view.head(core, await Broadcast.get(id=id)))["note"] == ""
     await drain(core)
     await tick(core)
     assert len(set(sms.to)) == len(sms.to) == ALL
