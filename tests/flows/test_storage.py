@@ -19,6 +19,7 @@ import pytest
 
 from gateway import database as db
 from gateway.core import Core
+from gateway.errors import StorageUnavailable
 from gateway.fatal import EXIT_STORAGE
 from gateway.inbox import Inbox
 from gateway.outbox.sender import Sender
@@ -26,7 +27,7 @@ from gateway.space import MIB, Space
 from gateway.tables import Content, Outbound
 from tests.labs.phones import Phones
 from tests.labs.process import until
-from tests.labs.storing import core_in, message, url_in
+from tests.labs.storing import REFUSALS, core_in, message, url_in
 
 pytestmark = pytest.mark.slow
 PROJECT = Path(__file__).parents[2]
@@ -72,6 +73,14 @@ def storing(
         process.communicate()
 
 
+def migrated(folder: Path, template: Path) -> Path:
+    """A folder whose database needs no writing before the first message."""
+    made = folder / "data"
+    made.mkdir()
+    shutil.copy(template, made)
+    return made
+
+
 def acknowledged(ledger: Path) -> set[str]:
     text = ledger.read_text("ascii") if ledger.exists() else ""
     return {line for line in text.split("\n")[:-1] if line}
@@ -79,8 +88,8 @@ def acknowledged(ledger: Path) -> set[str]:
 
 def until_acknowledged(ledger: Path, count: int) -> None:
     deadline = time.monotonic() + 60
-    while len(acknowledged(ledger)) < count:
-        assert time.monotonic() < deadline
+    while (found := len(acknowledged(ledger))) < count:
+        assert time.monotonic() < deadline, found
         time.sleep(0.02)
 
 
@@ -118,6 +127,81 @@ async def test_a_full_disk_loses_nothing_and_lets_us_out(
         assert len(told) > 100
         run("mount", "-o", f"remount,size={mib * 2}m", d)
         assert told <= await found(d)
+
+
+EPISODES = 6
+
+
+@needs_root
+@pytest.mark.parametrize("mib", [4, 8, 16])
+async def test_a_disk_that_is_full_again_and_again(tmp_path: Path, mib: int) -> None:
+    """D-2: each time the reserve goes, then nothing is acknowledged, then somebody
+    makes room, and the same process goes on, with a new reserve."""
+    told: set[str] = set()
+    room = mib * MIB
+    with mounted("-t", "tmpfs", "-o", f"size={room}", "tmpfs", at=tmp_path / "d") as d:
+        core = core_in(d, reserve_kib=256)
+        async with db.opened(url_in(d)):
+            inbox = Inbox(core)
+            running = asyncio.create_task(inbox.run())
+
+            async def goes_on() -> bool:
+                return await takes(inbox, told)
+
+            for episode in range(EPISODES):
+                await asyncio.to_thread(core.space.keep_reserve)
+                assert not core.space.reserve_gone
+                told |= await stored_until_full(inbox, f"{episode}")
+                assert core.space.reserve_gone
+                room += room // 8 + MIB // 2
+                run("mount", "-o", f"remount,size={room}", d)
+                await until(goes_on, 30)
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+        assert len(told) > EPISODES * 20
+        assert told <= await found(d)
+
+
+async def stored_until_full(inbox: Inbox, episode: str) -> set[str]:
+    """What was acknowledged before nothing was any more."""
+    told: set[str] = set()
+    refused = number = 0
+    while refused < REFUSALS:
+        number += 1
+        key = f"{episode}.{number}"
+        try:
+            await inbox.accept("sms", [message(key)])
+        except StorageUnavailable:
+            refused += 1
+        else:
+            refused = 0
+            told.add(key)
+    return told
+
+
+async def takes(inbox: Inbox, told: set[str]) -> bool:
+    key = f"again {len(told)}"
+    try:
+        await inbox.accept("sms", [message(key)])
+    except StorageUnavailable:
+        return False
+    told.add(key)
+    return inbox.spooled == 0
+
+
+@needs_strace
+@pytest.mark.parametrize("when", ["60..66", "200..900+7"])
+def test_calls_that_find_no_room_for_a_while(
+    tmp_path: Path, sqlite_template: Path, when: str
+) -> None:
+    """D-2: wherever the disk is full in the middle, it goes on when there is room."""
+    folder, ledger = migrated(tmp_path, sqlite_template), tmp_path / "ledger"
+    trace = ("strace", "-f", "-q", "-o", "/dev/null", "-e", "trace=pwrite64,fallocate")
+    inject = ("-e", f"inject=pwrite64,fallocate:error=ENOSPC:when={when}")
+    with storing(folder, ledger, before=(*trace, *inject)):
+        until_acknowledged(ledger, 400)
+    assert acknowledged(ledger) <= asyncio.run(found(folder))
 
 
 @needs_root
@@ -166,18 +250,19 @@ async def test_what_waits_for_room_leaves_when_there_is_some(
 @pytest.mark.parametrize("call", ["fsync,fdatasync", "pwrite64"])
 @pytest.mark.parametrize("when", [40, 111, 300])
 async def test_a_failing_disk_ends_the_process(
-    tmp_path: Path, call: str, when: int
+    tmp_path: Path, sqlite_template: Path, call: str, when: int
 ) -> None:
     """D-3: at once, with its own exit status; what was acknowledged is there."""
-    folder, ledger = tmp_path / "data", tmp_path / "ledger"
-    folder.mkdir()
+    folder, ledger = migrated(tmp_path, sqlite_template), tmp_path / "ledger"
     trace = ("strace", "-f", "-q", "-o", "/dev/null", "-e", f"trace={call}")
     inject = ("-e", f"inject={call}:error=EIO:when={when}+")
     with storing(folder, ledger, before=(*trace, *inject)) as process:
         assert process.wait(120) == EXIT_STORAGE
         assert process.stdout is not None
         assert b"storage.failed" in process.stdout.read()
-    assert acknowledged(ledger) <= await found(folder)
+    told = acknowledged(ledger)
+    assert len(told) >= when // 30
+    assert told <= await found(folder)
 
 
 @needs_root

@@ -397,6 +397,17 @@ async def test_a_hostile_address_is_never_written_to(to: str) -> None:
     assert sink.connections == 0
 
 
+INTO = "ab@d.example"
+SLIPPED_IN = [*'\r\n\0\x7f\t "<>()[],;:\\', "\r\nDATA\r\n", "\u2028", "\u202e", "\xa0"]
+
+
+def test_two_hundred_hostile_addresses_reach_no_relay() -> None:
+    """A-22: whatever stands wherever in an address that was good."""
+    made = {INTO[:at] + one + INTO[at:] for one in SLIPPED_IN for at in range(13)}
+    assert len(made) >= 200
+    assert [to for to in sorted(made) if normalise(to) is not None] == []
+
+
 GOOD = [
     "li@member.example",
     "Li.Lei+x=y@member.example",
