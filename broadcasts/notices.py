@@ -329,10 +329,11 @@ async def _refuse_unready(core: Core, broadcast: Broadcast, confirmed: bool) -> 
     """RequestError says what to do."""
     async with staged(await plan_of(core, broadcast)) as found:
         people = found.reached
-        await _refuse_number(broadcast, people, confirmed)
         bad = await check.check(core, found)
         if bad and not broadcast.exclude_bad:
-            raise bad_texts(bad, await check.first_bad(found, 5))
+            raise bad_texts(core, bad, await check.first_bad(found, 5))
+        # The last question: who has confirmed the number isn't asked anything more.
+        await _refuse_number(broadcast, people, confirmed)
     return Tried(people=people, bad=bad, confirmed=confirmed)
 
 
@@ -366,20 +367,25 @@ BAD_REASONS = {
 }
 
 
-def bad_texts(number: int, first: Sequence[Bad]) -> RequestError:
+def bad_texts(core: Core, number: int, first: Sequence[Bad]) -> RequestError:
     """Names the first recipients by id, with the reason and the mend."""
     shown = together(
         phrase(
-            "党员{id}（{channel}）：{why}",
+            "编号 {id} 的党员（{channel}）：{why}",
             id=one.member_id,
-            channel=one.channel,
+            channel=_label(core, one.channel),
             why=phrase(BAD_REASONS.get(one.code, one.code)),
         )
         for one in first
     )
-    words = "有{n}人的正文发不出：{who}。请修改，或勾选“发不出的人不发”"
+    words = "有 {n} 人的正文发不出：{who}。请修改，或勾选“发不出的人不发”"
     fault = phrase(words, n=number, who=shown)
     return RequestError("bad_texts", fault, status=422, fields={"exclude_bad": fault})
+
+
+def _label(core: Core, channel: str) -> str:
+    known = core.channels.get(channel)
+    return channel if known is None else known.label
 
 
 async def submit(

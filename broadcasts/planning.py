@@ -61,7 +61,7 @@ async def plan(core: Core, broadcast: Broadcast, planned: Plan, terms: Terms) ->
         core.hub.publish("broadcast", id)
         bad = await check.check(core, found)
         if bad and not terms.exclude_bad:
-            raise notices.bad_texts(bad, await check.first_bad(found, 5))
+            raise notices.bad_texts(core, bad, await check.first_bad(found, 5))
         run = await _begin(core, broadcast, found, people, terms)
         await freeze.write(core, found, run)
         missed = [asdict(one) for one in await stage.left_out(found)]

@@ -142,6 +142,18 @@ async def test_a_large_audience_is_confirmed(core: Core, county: County) -> None
     assert notices.is_large(1001, 900)
 
 
+async def test_the_number_is_confirmed_last(core: Core, county: County) -> None:
+    """Else what was ticked would have to be ticked again after the next refusal."""
+    await county.crowd(1)
+    first = await county.approved()
+    await running.start(core, county.clerk, first.id)
+    await county.crowd(11, first=100)
+    await county.member("看不见\u202e", ("phone", phone(50)))
+    found = await notices.create(core, county.clerk, county.draft())
+    error = await refusal(notices.submit(core, county.clerk, found.id))
+    assert error.code == "bad_texts"
+
+
 async def test_nobody_to_write_to_is_said(core: Core, county: County) -> None:
     await county.member("没有地址")
     found = await notices.create(core, county.clerk, county.draft())
@@ -231,9 +243,9 @@ async def test_bad_texts_stop_the_start_or_are_left_out_and_counted(
     found = await notices.create(core, county.clerk, county.draft(texts={"sms": text}))
     error = await refusal(notices.submit(core, county.clerk, found.id))
     assert error.code == "bad_texts"
-    assert f"党员{odd.id}（sms）：有看不见的控制字符" in error.detail
-    assert f"党员{long.id}（sms）：正文太长" in error.detail
-    assert f"党员{nameless.id}（sms）：缺少资料" in error.detail
+    assert f"编号 {odd.id} 的党员（sms）：有看不见的控制字符" in error.detail
+    assert f"编号 {long.id} 的党员（sms）：正文太长" in error.detail
+    assert f"编号 {nameless.id} 的党员（sms）：缺少资料" in error.detail
     draft = county.draft(texts={"sms": text}, exclude_bad=True)
     await notices.edit(core, county.clerk, found.id, draft)
     found = await notices.submit(core, county.clerk, found.id)
