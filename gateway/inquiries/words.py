@@ -46,6 +46,8 @@ REASONS: Mapping[str, str] = {
     "timeout": "渠道没有回话",
     "stopped": "发送途中程序停止",
     "connection_lost": "发送途中连接断了",
+    "hung_up": "对方断开了连接",
+    "not_connected": "没有连接",
     "unreadable_answer": "看不懂渠道的回话",
     "adapter_error": "渠道程序出错",
     "value_missing": "内容里有空缺的占位符",
@@ -79,7 +81,6 @@ CARRIERS: Mapping[str, str] = {
     "ConnectionRefusedError": "对方拒绝连接",
     "ConnectionResetError": "对方断开了连接",
     "TimeoutError": "连接超时",
-    "not_connected": "没有连接",
 }
 
 

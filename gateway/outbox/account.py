@@ -102,8 +102,10 @@ async def _errors(name: str) -> list[dict[str, Any]]:
     """The newest events, those of one code together, the newest first."""
     found = await db.rows(
         "SELECT code, detail, at FROM channel_events WHERE channel = ? "
-        f"ORDER BY id DESC LIMIT {_EVENTS}",
+        f"AND code NOT IN (?, ?) ORDER BY id DESC LIMIT {_EVENTS}",
         name,
+        REACHED,
+        MOVING,
     )
     groups: dict[str, dict[str, Any]] = {}
     for row in found:
