@@ -164,10 +164,11 @@ class Sender:
         """With the receipts that arrived. Where that fails others store them: one that
         the database does not take must not keep messages from leaving."""
         told = [one for delivery in arrived for one in delivery.receipts]
+        held = self._held()
         stored = False
         try:
             done = await self._core.commits.run(
-                lambda: self._round(answered, told, room), early=True
+                lambda: self._round(held, answered, told, room), early=True
             )
             stored = True
             return done
@@ -180,12 +181,16 @@ class Sender:
         return await self._commit(answered, (), room)
 
     async def _round(
-        self, answered: Sequence[Answered], told: Sequence[Keyed], room: int
+        self,
+        held: Counter[int],
+        answered: Sequence[Answered],
+        told: Sequence[Keyed],
+        room: int,
     ) -> Round:
         """Inside a transaction; nothing but the database changes here."""
         lost = await self._fence()
-        settled, moved = await self._settle(answered, told)
-        left = self._outstanding(settled)
+        settled, moved = await self._settle(held, answered, told)
+        left = _less(held, settled)
         chunk = self._chunk
         is_idle = room <= 0 and self.breaker.is_open  # else the next of it is the probe
         if lost is None and chunk is not None and is_idle:
@@ -294,8 +299,9 @@ class Sender:
         self._wake()
         async with self._stepping:  # what it settles now must not be cut off
             await self._link.finish(seconds)
-            answered = list(self._answered)
-            settled, _ = await self._core.commits.run(lambda: self._settle(answered))
+            answered, held = list(self._answered), self._held()
+            settle = partial(self._settle, held, answered)
+            settled, _ = await self._core.commits.run(settle)
             del self._answered[: len(answered)]
         self._count(settled)
 
@@ -304,19 +310,19 @@ class Sender:
         settled is unknown, also what was journalled by a commit of which nobody heard,
         and what an owner before us left."""
         self._chunk = None
-        answered, self._answered = self._answered, []
-        for one in answered:
+        while self._answered:
+            one, held = self._answered[0], self._held()
             try:
-                await self._core.commits.run(partial(self._settle, [one]))
+                await self._core.commits.run(partial(self._settle, held, [one]))
             except Exception:
                 log.exception("settle.failed", outbound=one.flying.row["id"])
-        await self._core.commits.run(self._disown)
+            del self._answered[0]
+        held, flying = self._held(), [one.row["id"] for one in self._flying.values()]
+        await self._core.commits.run(partial(self._disown, set(held) - {0}, flying))
 
-    async def _disown(self) -> None:
+    async def _disown(self, chunks: set[int], flying: Sequence[int]) -> None:
         if self.lease is not None:
             await fence(self.lease)
-        flying = [one.row["id"] for one in self._flying.values()]
-        chunks = {one.chunk_id for one in self._flying.values() if one.chunk_id}
         owner = journal.Owner(
             self._core.node_id,
             self.lease.epoch if self.lease else 0,
@@ -423,7 +429,10 @@ class Sender:
         self._link.submit([one.message for one in done.admitted])
 
     async def _settle(
-        self, answered: Sequence[Answered], told: Sequence[Keyed] = ()
+        self,
+        held: Counter[int],
+        answered: Sequence[Answered],
+        told: Sequence[Keyed] = (),
     ) -> tuple[list[Settlement], list[Moved]]:
         """Inside a transaction: the outcomes, what follows from them, and receipts;
         the messages that receipts moved."""
@@ -435,7 +444,7 @@ class Sender:
             onward = {id: _onward(told[place][1]) for id, place in met.items()}
             moved = await journal.settle(settled, name, core.node_id, now, onward)
             gone = {one.id for one in moved}
-            left = self._outstanding(settled)
+            left = _less(held, settled)
             touched = {one.chunk_id for one in settled if one.chunk_id}
             await journal.close_chunks(id for id in touched if not left[id])
             await follow.settled(core, self._channel, answered, settled)
@@ -444,12 +453,12 @@ class Sender:
         applied = {place: id for id, place in met.items() if id in gone}
         return settled, await receipts.store(core, name, told, applied)
 
-    def _outstanding(self, settled: Iterable[Settlement]) -> Counter[int]:
-        """By chunk, what is on its way or answered, besides what is settled now."""
-        left = Counter(one.chunk_id for one in self._flying.values())
-        left.update(one.flying.chunk_id for one in self._answered)
-        left.subtract(one.chunk_id for one in settled)
-        return +left
+    def _held(self) -> Counter[int]:
+        """By chunk, what is on its way or answered. Counted before a commit: answers
+        come in meanwhile, and SQLite's writer has a thread of its own."""
+        held = Counter(one.chunk_id for one in self._flying.values())
+        held.update(one.flying.chunk_id for one in self._answered)
+        return held
 
     def _count(self, settled: Sequence[Settlement]) -> None:
         ended = Counter(one.state for one in settled if one.state != "queued")
@@ -561,3 +570,10 @@ def _settled(
         detail=clean(error.detail)[:500],
         **more,
     )
+
+
+def _less(held: Counter[int], settled: Iterable[Settlement]) -> Counter[int]:
+    """What of each chunk is left once that is settled."""
+    left = Counter(held)
+    left.subtract(one.chunk_id for one in settled)
+    return +left
