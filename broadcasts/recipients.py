@@ -22,6 +22,7 @@ from gateway.database import from_micros, to_micros
 from gateway.errors import RequestError
 from gateway.inquiries import words
 from gateway.outbox import moves
+from gateway.outbox.receipts import WAITS
 from gateway.phrases import phrase
 from gateway.status import BroadcastState, Bucket, OutboundState, count_as
 
@@ -41,6 +42,7 @@ REASONS: Mapping[str, str] = {
     "cancelled": "通知已取消",
     "stopped": "发送时程序停止，不知道对方收到没有",
     "adapter_error": "渠道程序出错，不知道对方收到没有",
+    "no_receipt": "三天没有送达回执",
 }
 LEFT_OUT: Mapping[str, str] = {
     "no_address": "没有登记联系方式",
@@ -106,6 +108,17 @@ class Recipient:
         if self.state in _ARRIVED:
             return ""
         return REASONS.get(self.reason) or words.reason(self.reason)
+
+
+def reason_of(core: Core, one: Recipient) -> str:
+    """Why it came so; also of what the channel took and never told more of (C-7): that
+    is no failure, it may well have arrived."""
+    channel = core.channels.get(one.channel)
+    is_told = channel is not None and channel.capabilities.delivery_receipts
+    silent = core.clock.now() - one.changed_at >= WAITS
+    if one.state == OutboundState.ACCEPTED and is_told and silent:
+        return REASONS["no_receipt"]
+    return one.reason_text
 
 
 async def counts(broadcast_id: int) -> Mapping[Bucket, int]:
@@ -416,7 +429,7 @@ def _cells(core: Core, broadcast: Broadcast, one: Recipient) -> list[str]:
         channel.label if channel else one.channel,
         one.to,
         BUCKET_LABELS[count_as(OutboundState(one.state))],
-        one.reason_text,
+        reason_of(core, one),
         ANSWERS.get(one.answer, one.answer) if broadcast.rsvp else "",
         "是" if one.attended else "",
         one.changed_at.astimezone(core.settings.centre.timezone).strftime(

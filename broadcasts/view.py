@@ -10,7 +10,13 @@ from broadcasts.again import partly as in_part
 from broadcasts.notices import wrote
 from broadcasts.plot import Change, Moment
 from broadcasts.preview import Preview
-from broadcasts.recipients import BUCKET_LABELS, LEFT_OUT, Overview, Recipient
+from broadcasts.recipients import (
+    BUCKET_LABELS,
+    LEFT_OUT,
+    Overview,
+    Recipient,
+    reason_of,
+)
 from broadcasts.tables import Broadcast
 from gateway.actors import Action, Actor
 from gateway.core import Core
@@ -393,7 +399,7 @@ def recipient(core: Core, one: Recipient) -> dict[str, Any]:
         "channel": channel_of(core, one.channel, one.kind),
         "to": one.to,
         "state": one.state,
-        "reason": phrase(one.reason_text),
+        "reason": phrase(reason_of(core, one)),
         "changed_at": one.changed_at,
         "rsvp": one.answer,
         "attended": one.attended,

@@ -1,5 +1,6 @@
 """Answers, attendance, the list and its export."""
 
+import dataclasses
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,16 +10,17 @@ from python_calamine import load_workbook
 from broadcasts import recipients, running
 from broadcasts.tables import Broadcast
 from gateway import questions
+from gateway.channels import ChannelSet
 from gateway.clock import ManualClock
 from gateway.contract import Address, AddressKind
 from gateway.core import Core
 from gateway.errors import RequestError
 from gateway.members import registry
 from gateway.prompts import Choice, choose
-from gateway.status import OutboundState
+from gateway.status import Bucket, OutboundState
 from gateway.tables import AddressRow, Outbound, PromptRow
 from tests.broadcasts.county import County, phone
-from tests.labs.recorder import drain
+from tests.labs.recorder import as_channel, drain, recorder
 
 
 async def answer(core: Core, number: int, text: str) -> None:
@@ -173,3 +175,29 @@ async def test_the_export_holds_text_never_formulas(
     assert rows[0][0] == "姓名"
     assert rows[1][:5] == ["=1+1", "柳汀支部", "sms", "138****0001", "渠道已接收"]
     assert rows[1][6] == "未回复"
+
+
+async def test_a_receipt_that_never_comes_is_no_failure(
+    core: Core, county: County, clock: ManualClock
+) -> None:
+    """C-7: after 72 hours it is said, where the channel has receipts at all."""
+    await county.crowd(1)
+    broadcast = await county.approved()
+    await running.start(core, county.clerk, broadcast.id)
+    await drain(core)
+
+    async def said(core: Core) -> tuple[str, str]:
+        [row] = await recipients.recipients(county.clerk, broadcast.id)
+        return row.state, recipients.reason_of(core, row)
+
+    with_receipts = recorder(AddressKind.PHONE, delivery_receipts=True)
+    other = dataclasses.replace(
+        core, channels=ChannelSet([as_channel("sms", with_receipts)])
+    )
+    clock.advance(timedelta(hours=71, minutes=59))
+    assert await said(other) == ("accepted", "")
+    clock.advance(timedelta(minutes=1))
+    assert await said(other) == ("accepted", "三天没有送达回执")
+    assert await said(core) == ("accepted", "")  # nobody promised one
+    counts = await recipients.counts(broadcast.id)
+    assert (counts[Bucket.ACCEPTED], counts[Bucket.REFUSED]) == (1, 0)
