@@ -1,14 +1,18 @@
 """The daily Q&A: fires once, only checked entries, only to who wishes it."""
 
 import asyncio
+import dataclasses
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from tortoise.exceptions import OperationalError
 
 from broadcasts import daily, recipients
 from broadcasts.schedule import Heartbeat, tick, ticking
 from broadcasts.tables import Broadcast, DailyItem, Instant
+from gateway import database as db
 from gateway.clock import ManualClock
 from gateway.contract import Address, AddressKind
 from gateway.core import Core
@@ -83,6 +87,7 @@ async def test_one_entry_a_day_to_each_subscriber(
 async def test_two_schedulers_and_a_restart_fire_once(
     core: Core, county: County, entries: list[Entry], clock: ManualClock, sms: Recorder
 ) -> None:
+    """F-1: twenty at the same instant."""
     clock.advance(timedelta(minutes=31))
     other = Core(
         settings=core.settings,
@@ -98,6 +103,38 @@ async def test_two_schedulers_and_a_restart_fire_once(
     assert sms.to == [phone(1)]
     assert await Instant.all().count() == 1
     assert await Broadcast.all().count() == 1
+
+
+async def test_two_schedulers_fire_hundreds_of_instants_once(
+    core: Core, entries: list[Entry], clock: ManualClock
+) -> None:
+    """F-1: side by side, day after day; what is pushed and that it is due are one."""
+
+    async def fire() -> None:
+        own = ManualClock(daily.instant_on(core, daily.local_day(core)))
+        scheduler = dataclasses.replace(core, clock=own)
+        for _ in range(300):
+            await daily.fire_due(scheduler)
+            own.advance(timedelta(days=1))
+
+    await asyncio.gather(fire(), fire())
+    results = Counter(await Instant.all().values_list("result", flat=True))
+    assert results == {"pushed": len(entries), "empty": 300 - len(entries)}
+    assert await Broadcast.all().count() == len(entries)
+
+
+async def test_an_instant_whose_work_failed_was_not_fired(
+    core: Core, entries: list[Entry], clock: ManualClock
+) -> None:
+    """F-1: its row and the work are one transaction, or it would be missed."""
+    clock.advance(timedelta(minutes=31))
+    await db.execute("ALTER TABLE broadcasts RENAME TO away")
+    with pytest.raises(OperationalError):
+        await daily.fire_due(core)
+    await db.execute("ALTER TABLE away RENAME TO broadcasts")
+    assert not await Instant.exists()
+    await daily.fire_due(core)
+    assert await daily.state_of_today(core) == "pushed"
 
 
 async def test_slept_over_but_inside_the_grace(
