@@ -34,6 +34,7 @@ from gateway.settings import Settings, Storage
 from gateway.sla import Calendar
 from gateway.web.app import build_app
 from tests.console import Console
+from tests.labs import nursery as nurseries
 
 _NUMBERS = count(1)
 # How long an example takes says something of the machine, nothing of the product.
@@ -122,6 +123,16 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("migrated") / "lianxin.sqlite3"
     _run(_migrated(f"sqlite://{path}"))
     return path
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Path]:
+    """Forks gateways: tests/labs/nursery.py."""
+    with (
+        tempfile.TemporaryDirectory(prefix="lianxin-nursery-") as folder,
+        nurseries.nursery(Path(folder)) as socket_path,
+    ):
+        yield socket_path
 
 
 @pytest.fixture

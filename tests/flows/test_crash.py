@@ -78,10 +78,10 @@ async def nothing_waits(database_url: str) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["sqlite", "postgres"])
 async def test_kills_lose_nobody_and_repeat_nobody(
-    engine: str, request: pytest.FixtureRequest, tmp_path: Path
+    engine: str, request: pytest.FixtureRequest, tmp_path: Path, nursery: Path
 ) -> None:
     url: str = request.getfixturevalue(f"{engine}_url")
-    async with installation(tmp_path, url) as gateway:
+    async with installation(tmp_path, url, nursery=nursery) as gateway:
         sandbox = gateway.data_dir / "sandbox"
         sandbox.mkdir(parents=True)
         slow = faults.Faults(delay_seconds=0.03, withhold_receipts=True)

@@ -1,15 +1,19 @@
-"""SIGTERM while a message is in flight: who answers in time is heard."""
+"""SIGTERM while messages are in flight: who answers in time is heard."""
 
 import asyncio
+import random
 import sqlite3
 import time
 from pathlib import Path
 
 import pytest
 
+from adapters.sandbox import faults
+from adapters.sandbox.records import Medium
+from tests.labs import frozen
 from tests.labs.onebot_peer import TOKEN, OneBotPeer, Reply
 from tests.labs.onebot_peer import until as soon
-from tests.labs.process import Installation, installation
+from tests.labs.process import Installation, installation, until
 
 pytestmark = pytest.mark.slow
 STOP_SECONDS = 5.0
@@ -40,9 +44,9 @@ def states(gateway: Installation) -> list[str]:
 
 @pytest.mark.parametrize(("answers", "state"), [(True, "accepted"), (False, "unknown")])
 async def test_an_answer_in_time_is_heard(
-    answers: bool, state: str, tmp_path: Path
+    answers: bool, state: str, tmp_path: Path, nursery: Path
 ) -> None:
-    async with installation(tmp_path) as gateway:
+    async with installation(tmp_path, nursery=nursery) as gateway:
         url = serve_a_bot(gateway)
         await gateway.start()
         peer = OneBotPeer(reply=Reply.NOTHING)
@@ -62,3 +66,35 @@ async def test_an_answer_in_time_is_heard(
         await gateway.start()
         assert states(gateway) == [state]
         assert len(peer.taken) == 1
+
+
+@pytest.mark.parametrize(("engine", "stops"), [("sqlite", 15), ("postgres", 5)])
+async def test_stopping_under_load_loses_nothing(
+    engine: str,
+    stops: int,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    nursery: Path,
+) -> None:
+    """I-1: again and again while it sends; all that is on its way is answered in time,
+    so nothing is in doubt afterwards."""
+    dice, people = random.Random(2026), stops * 1000
+    url: str = request.getfixturevalue(f"{engine}_url")
+    async with installation(tmp_path, url, nursery=nursery) as gateway:
+        data = gateway.data_dir
+        (data / "sandbox").mkdir(parents=True)
+        slow = faults.Faults(delay_seconds=0.05, withhold_receipts=True)
+        faults.save(data / "sandbox" / "faults.json", {Medium.SMS: slow})
+        await frozen.freeze(url, people)
+        for _ in range(stops):
+            await gateway.start()
+            more = frozen.lines(data) + dice.randrange(1, 100)
+
+            async def goes_on(more: int = more) -> bool:
+                return frozen.lines(data) >= more
+
+            await until(goes_on, 60)
+            assert await gateway.stop() == 0
+        found = await frozen.proven(url, unknown=0, data_dirs=[data])
+        assert found["planned"] > 0  # every stop was under load
+        assert "Traceback" not in gateway.log

@@ -34,6 +34,7 @@ class Cluster:
 
     url: str
     folder: Path
+    nursery: Path
     stack: AsyncExitStack
     database: asyncpg.Connection
     gateways: list[Installation] = field(default_factory=list)
@@ -43,9 +44,9 @@ class Cluster:
         folder = self.folder / "abcdef"[len(self.gateways)]
         folder.mkdir()
         made = await self.stack.enter_async_context(
-            installation(folder, url or self.url)
+            installation(folder, url or self.url, nursery=self.nursery)
         )
-        made.words = ("serve", *words) if words else ()
+        made.words = ("serve", *words)
         sandbox = made.data_dir / "sandbox"
         sandbox.mkdir(parents=True)
         (made.data_dir / "secret.key").write_bytes(b"k" * 32)
@@ -103,6 +104,30 @@ class Cluster:
             await until(enough, SOON)
         except TimeoutError:
             raise AssertionError(await self.story()) from None
+
+    @asynccontextmanager
+    async def locked(self, sql: str) -> AsyncIterator[None]:
+        """The lock that this statement takes is held meanwhile, by somebody else."""
+        other = await asyncpg.connect(self.url)
+        try:
+            async with other.transaction():
+                await other.execute(sql)
+                yield
+        finally:
+            await other.close()
+
+    async def somebody_waits(self, kind: str) -> None:
+        """In the middle of a transaction, for a lock of this kind."""
+
+        async def waits() -> bool:
+            found = await self.number(
+                "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+                "AND wait_event = $1 AND datname = current_database()",
+                kind,
+            )
+            return found > 0
+
+        await until(waits, SOON)
 
     async def settled(self, seconds: float = SOON) -> None:
         async def nothing_waits() -> bool:
@@ -179,10 +204,10 @@ def logged(gateway: Installation, event: str) -> list[str]:
 
 
 @asynccontextmanager
-async def clustered(folder: Path, url: str) -> AsyncIterator[Cluster]:
+async def clustered(folder: Path, url: str, nursery: Path) -> AsyncIterator[Cluster]:
     database = await asyncpg.connect(url)
     try:
         async with AsyncExitStack() as stack:
-            yield Cluster(url, folder, stack, database)
+            yield Cluster(url, folder, nursery, stack, database)
     finally:
         await database.close()
