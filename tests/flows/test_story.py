@@ -237,6 +237,21 @@ async def test_a_matter_from_the_counter_is_printed(walk: Walk) -> None:
     assert re.search(rb"/Type\s*/Font\b", paper)  # a blank page needs none
 
 
+async def test_a_matter_is_handed_on_by_keyboard(walk: Walk) -> None:
+    desk = await walk.staff(CLERK)
+    await register(desk, name="石大爷", phone="19900000889", text="问困难补助")
+    await desk.locator("#matter").focus()
+    await desk.keyboard.press("t")
+    dialog = desk.locator("#dlg-transfer")
+    places = dialog.get_by_label("转给")
+    await expect(places).to_be_focused()
+    await expect(places.locator("option").nth(1)).to_be_attached()  # they are fetched
+    await places.select_option(index=1)
+    await dialog.get_by_label("说明").fill("属你处办理")
+    await dialog.get_by_role("button", name="转办").click()
+    await expect(desk.locator("#timeline")).to_contain_text("属你处办理")
+
+
 async def test_faults_of_the_channel_are_seen_at_the_desk(walk: Walk) -> None:
     sandbox, desk = await walk.sandbox(), await walk.staff(CLERK)
     phone = await device(sandbox, "sms", "+8619900000011")
