@@ -103,6 +103,7 @@ class InboundMessage:
     sender: Address
     text: str
     raw: bytes
+    earlier_key: str = ""  # another that it may be stored under: it is the same then
     sent_at: datetime | None = None  # the provider's clock, aware; None if not told
     provider_id: str = ""  # what to quote when answering this very message
     conversation: Address | None = None  # the group it was said in; None: private

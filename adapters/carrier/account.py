@@ -90,7 +90,6 @@ class Account:
         self._answered: Answered = lambda id, outcome: None
         self._ready: Callable[[], None] = lambda: None
         self._shelf = shelf
-        self._repeats = Repeats(clock)
         self._store: Store | None = None
         self._seats: list[_Seat] = []
         self._single: dict[str, asyncio.Future[Outcome]] = {}
@@ -150,7 +149,7 @@ class Account:
         store = self._store = Store(
             accept=accept,
             codec=self._codec,
-            repeats=self._repeats,
+            repeats=Repeats(self._clock),  # another process may have listened before
             shelf=self._shelf,
         )
         now = self._clock.now()

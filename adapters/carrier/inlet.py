@@ -111,13 +111,14 @@ class Inlet:
         return True
 
     def _events(self, batch: Sequence[Delivery]) -> Iterator[Event]:
-        name = self._store.repeats.key
+        name = self._store.repeats.keys
         for delivery in batch:
             content = delivery.content
             if content is None or isinstance(content, Segment):
                 continue
             if delivery.nameless and isinstance(content, InboundMessage):
-                yield replace(content, key=name(content.key, self._link))
+                key, earlier = name(content.key, self._link)
+                yield replace(content, key=key, earlier_key=earlier)
             else:
                 yield content
 

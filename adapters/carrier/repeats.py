@@ -3,18 +3,27 @@ gives messages no id."""
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from adapters.carrier.link import Link, State
 from gateway.clock import Clock
 
 WITHIN = timedelta(minutes=10)
+_WINDOW = WITHIN.total_seconds() / 2
 CERTAIN_SECONDS = 5.0  # a peer heard so long after an answer has had that answer
 KEPT = 100_000
 
 
+class Keys(NamedTuple):
+    """Of one message; `earlier` is what a process before this one may have taken."""
+
+    key: str
+    earlier: str = ""
+
+
 @dataclass(slots=True)
 class _Known:
-    key: str
+    keys: Keys
     link: Link
     named_at: float
     answered_at: float | None = None
@@ -25,28 +34,36 @@ class Repeats:
 
     A peer brings again what it has no answer to: so the same words are a repetition
     until they were answered on a connection that lived on. What a process before this
-    one may have stored without answering is recognised within the same ten minutes.
+    one may have stored without answering is recognised for five to ten minutes: a key
+    names a window of five, and the one before it is looked for too.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._since = clock.monotonic()
         self._known: dict[str, _Known] = {}
 
-    def key(self, content: str, link: Link) -> str:
+    def keys(self, content: str, link: Link) -> Keys:
         now = self._clock.monotonic()
         known = self._known.pop(content, None)
         if known and now - known.named_at < WITHIN.total_seconds():
             if not _is_certain(known):
                 self._known[content] = known
-                return known.key
-            key = f"{content}:{self._clock.now().timestamp():.6f}"
+                return known.keys
+            keys = Keys(f"{content}:{self._clock.now().timestamp():.6f}")
         else:
-            window = int(self._clock.now().timestamp() // WITHIN.total_seconds())
-            key = f"{content}:{window}"
-        self._known[content] = _Known(key, link, now)
+            keys = self._first(content, now)
+        self._known[content] = _Known(keys, link, now)
         if len(self._known) > KEPT:
             del self._known[next(iter(self._known))]
-        return key
+        return keys
+
+    def _first(self, content: str, now: float) -> Keys:
+        """Of words that were not brought to this process before."""
+        window = int(self._clock.now().timestamp() // _WINDOW)
+        is_young = now - self._since < WITHIN.total_seconds()
+        earlier = f"{content}:{window - 1}" if is_young else ""
+        return Keys(f"{content}:{window}", earlier)
 
     def answered(self, content: str, link: Link) -> None:
         if known := self._known.get(content):

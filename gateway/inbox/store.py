@@ -94,6 +94,7 @@ async def store(core: Core, given: Sequence[Given[Event]]) -> Stored:
 
 
 async def _messages(given: Sequence[Given[InboundMessage]], now: int) -> list[str]:
+    given = await _without_earlier(given)
     new = await _insert(
         "inbound",
         _MESSAGE,
@@ -102,6 +103,16 @@ async def _messages(given: Sequence[Given[InboundMessage]], now: int) -> list[st
     )
     await _attachments([(c, e) for c, e in given if e.attachments], set(new))
     return [channel for channel, _ in new]
+
+
+async def _without_earlier(
+    given: Sequence[Given[InboundMessage]],
+) -> Sequence[Given[InboundMessage]]:
+    """Those that are not stored under their earlier key."""
+    asked = [(c, clean(e.earlier_key)) for c, e in given if e.earlier_key]
+    if not asked or not (known := await _ids(asked)):
+        return given
+    return [(c, e) for c, e in given if (c, clean(e.earlier_key)) not in known]
 
 
 def _message(channel: str, event: InboundMessage, now: int) -> tuple[Any, ...]:

@@ -104,6 +104,17 @@ async def test_known_keys_change_nothing(core: Core) -> None:
     assert await Receipt.filter(key="r").count() == 2
 
 
+async def test_what_an_earlier_key_is_stored_under_is_the_same(core: Core) -> None:
+    """B-4: carriers give no ids, and a process names what it stores by the time."""
+    await stored(core, message("a:1"), message("b:1"))
+    again = [message("a:2", earlier_key="a:1"), message("c:2", earlier_key="c:1")]
+    assert await stored(core, *again) == {"短信": 1}
+    assert await stored(core, *again, channel="又一") == {"又一": 2}
+    assert {one.key async for one in Inbound.filter(channel="短信")} == {
+        *("a:1", "b:1", "c:2")
+    }
+
+
 async def test_a_receipt_waits_for_its_message(core: Core) -> None:
     await stored(core, receipt("r1"), receipt("r1"), receipt("r2"))
     rows = await Receipt.all().order_by("key")
