@@ -96,6 +96,7 @@ async def _product(
         ]
         async with broadcast.reading(site.url) as reader:
             owners = await _shared_out(reader)
+            await broadcast.warm_again(site.url, "phone", NAMES)
             await carrier.warm()
             used = _processor_seconds(gateways)
             outcome = await broadcast.run(reader, id, RUN_SECONDS, NOT_FINAL)

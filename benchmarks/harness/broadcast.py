@@ -56,6 +56,12 @@ async def freeze(
         return int(broadcast.id)
 
 
+async def warm_again(url: str, kind: str, channels: Sequence[str]) -> None:
+    """Where an account went to another process, its sender begins anew."""
+    async with db.opened(url), db.transaction():
+        await _warm(kind, channels)
+
+
 async def _warm(kind: str, channels: Sequence[str]) -> None:
     now = SystemClock().now()
     for channel in channels:
