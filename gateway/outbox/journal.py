@@ -253,6 +253,9 @@ async def journal(rows: Sequence[Row], node_id: int, now: datetime) -> None:
     await moves.tally(deltas, now)
 
 
+_NOT_HELD = "NOT EXISTS (SELECT 1 FROM holds h WHERE h.broadcast_id = c.broadcast_id)"
+
+
 class ChunkTaken(Exception):
     """A chunk is not ours any more: what we know of it is out of date."""
 
@@ -269,13 +272,13 @@ class Window:
 async def lease_chunk(
     channel: str, node_id: int, epoch: int, now: datetime
 ) -> Row | None:
-    """The chunk to go on with: ours, else the most urgent one that is ready."""
+    """The chunk to go on with, locked: ours, else the most urgent that is ready."""
     at = to_micros(now)
-    held = "NOT EXISTS (SELECT 1 FROM holds h WHERE h.broadcast_id = c.broadcast_id)"
+    lock = " FOR UPDATE OF c" if db.is_postgres() else ""
     found = await db.rows(
         "SELECT c.* FROM chunks c WHERE c.channel = ? AND c.state = 'leased' "
         "AND c.node_id = ? AND c.epoch = ? AND c.journalled_to < c.last_id "
-        f"AND c.due_at <= ? AND {held} ORDER BY c.priority, c.id LIMIT 1",
+        f"AND c.due_at <= ? AND {_NOT_HELD} ORDER BY c.priority, c.id LIMIT 1{lock}",
         channel,
         node_id,
         epoch,
@@ -286,7 +289,7 @@ async def lease_chunk(
     lock = db.for_update()
     ready = await db.rows(
         "SELECT c.* FROM chunks c WHERE c.channel = ? AND c.state = 'ready' "
-        f"AND c.due_at <= ? AND {held} ORDER BY c.priority, c.id LIMIT 1{lock}",
+        f"AND c.due_at <= ? AND {_NOT_HELD} ORDER BY c.priority, c.id LIMIT 1{lock}",
         channel,
         at,
     )
@@ -302,15 +305,15 @@ async def lease_chunk(
 
 
 async def window(chunk: Row, room: int, cap: Cap) -> Window:
-    """The next `room` recipients of a chunk that are still planned."""
+    """The next `room` recipients of a chunk that are still planned. The lock on the
+    chunk is theirs as well: one for each would be a write for each."""
     columns, facts = _gated(cap)
-    lock = " FOR UPDATE OF o" if db.is_postgres() else ""
     # The plus keeps SQLite from reading the whole broadcast by its index, each time.
     found = await db.rows_at_once(
         _GATED,
         f"SELECT {columns} FROM outbox o {_ADDRESS}"
         "WHERE o.id > ? AND o.id <= ? AND +o.broadcast_id = ? AND o.channel = ? "
-        f"AND o.state = 'planned' ORDER BY o.id LIMIT ?{lock}",
+        "AND o.state = 'planned' ORDER BY o.id LIMIT ?",
         *facts,
         chunk["journalled_to"],
         chunk["last_id"],
@@ -321,10 +324,20 @@ async def window(chunk: Row, room: int, cap: Cap) -> Window:
     return Window(chunk_id=chunk["id"], rows=_opened(found), is_last=len(found) < room)
 
 
-async def is_held(broadcast_id: int) -> bool:
-    """Paused or cancelled."""
-    held = "SELECT id FROM holds WHERE broadcast_id = ?"
-    return bool(await db.rows(held, broadcast_id))
+async def held_fast(chunk: Row) -> Row | None:
+    """The chunk as it is now, locked: whoever else changes recipients beyond its mark
+    locks it, too. None: paused, cancelled, at its end, or somebody else's meanwhile.
+    """
+    lock = " FOR UPDATE OF c" if db.is_postgres() else ""
+    found = await db.rows(
+        "SELECT c.* FROM chunks c WHERE c.id = ? AND c.state = 'leased' "
+        "AND c.node_id = ? AND c.epoch = ? AND c.journalled_to < c.last_id "
+        f"AND {_NOT_HELD}{lock}",
+        chunk["id"],
+        chunk["node_id"],
+        chunk["epoch"],
+    )
+    return found[0] if found else None
 
 
 async def mark(chunk: Row, seen: Window, now: datetime) -> Row:

@@ -8,7 +8,7 @@ late or repeated event.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway import database as db
 from gateway.database import Row, to_micros
@@ -96,8 +96,7 @@ async def settle_planned(
     done: list[Moved] = []
     for first in range(0, len(moves), _MOST):
         part = moves[first : first + _MOST]
-        ids = await _still_planned(part)
-        await _write([move for move in part if move.id in ids], now)
+        ids = await _settle_if_planned(part, now)
         here = [
             Moved(m.id, "planned", m.state, broadcast_ids[m.id])
             for m in part
@@ -124,30 +123,42 @@ _SET_ALL = (
 )
 
 
-async def _write(moves: Sequence[Move], now: datetime) -> None:
+def _update(moves: Sequence[Move], now: datetime) -> tuple[str, list[Any]]:
     """A column that is set costs the upkeep of its indexes, also where it stays the
     same: what receipts don't tell is not set."""
-    if not moves:
-        return
     only_told = all(move[4:] == ("", 0, 0, 0) for move in moves)
     columns, changes = (_TOLD, _SET) if only_told else (_COLUMNS, _SET_ALL)
     cells = [move[:4] for move in moves] if only_told else moves
     given, values = db.table(columns, cells)
-    await db.execute(
-        f"UPDATE outbox SET {changes} FROM {given} AS g WHERE outbox.id = g.id",
-        to_micros(now),
-        *values,
-    )
+    sql = f"UPDATE outbox SET {changes} FROM {given} AS g WHERE outbox.id = g.id"
+    return sql, [to_micros(now), *values]
+
+
+async def _write(moves: Sequence[Move], now: datetime) -> None:
+    if moves:
+        sql, values = _update(moves, now)
+        await db.execute(sql, *values)
+
+
+async def _settle_if_planned(moves: Sequence[Move], now: datetime) -> set[int]:
+    """Move those whose rows nobody settled yet; their ids."""
+    if not db.is_postgres():
+        ids = await _still_planned(moves)
+        await _write([move for move in moves if move.id in ids], now)
+        return ids
+    # By their ids, as all who lock several: two can't wait for each other.
+    sql, values = _update(sorted(moves), now)
+    told = "AND outbox.state = 'planned' RETURNING outbox.id"
+    return {row["id"] for row in await db.rows(f"{sql} {told}", *values)}
 
 
 async def _still_planned(moves: Sequence[Move]) -> set[int]:
-    """Those whose rows nobody settled yet, locked."""
+    """On SQLite, where nobody else writes and each row told costs a step."""
     given, values = db.table({"id": "BIGINT"}, [(move.id,) for move in moves])
-    lock = " ORDER BY o.id FOR UPDATE OF o" if db.is_postgres() else ""
     found = await db.rows_at_once(
         ("id",),
         f"SELECT o.id FROM {given} AS g CROSS JOIN outbox o "
-        f"WHERE o.id = g.id AND o.state = 'planned'{lock}",
+        "WHERE o.id = g.id AND o.state = 'planned'",
         *values,
     )
     return {row["id"] for row in found}

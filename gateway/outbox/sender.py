@@ -239,8 +239,8 @@ class Sender:
         which chunks something is unsettled."""
         core, name, now = self._core, self._channel.name, self._core.clock.now()
         chunk = self._chunk
-        if chunk is not None and await journal.is_held(chunk["broadcast_id"]):
-            chunk = None
+        if chunk is not None:
+            chunk = await journal.held_fast(chunk)
         if chunk is None:
             epoch = self.lease.epoch if self.lease else 0
             chunk = await journal.lease_chunk(name, core.node_id, epoch, now)
