@@ -78,6 +78,26 @@ async def test_question_marks_become_what_the_engine_wants(database: None) -> No
     assert [row["value"] for row in found] == [1, 2]
 
 
+ODD = (
+    *("", "null", "NULL", "{}", "{a,b}", ",", " ", "a,b", "\\", "\\n", '"', "'", '\\"'),
+    *("a\nb", "a\tb", "\x01", "\x7f", "党员", "😀", "\u2028", "true", "1", None),
+)
+
+
+@pytest.mark.parametrize("texts", [ODD, tuple(t for t in ODD if t and t.isalnum())])
+async def test_any_cell_comes_through(
+    database: None, texts: tuple[str | None, ...]
+) -> None:
+    columns = {"n": "BIGINT", "t": "TEXT", "b": "BYTEA", "yes": "BOOLEAN"}
+    cells = [
+        (n - 5, text, (text or "").encode(), None if n == 3 else n % 2 == 0)
+        for n, text in enumerate(texts)
+    ]
+    given, values = db.table(columns, cells)
+    found = await db.rows(f"SELECT * FROM {given} AS g ORDER BY n", *values)
+    assert [tuple(row.values()) for row in found] == cells
+
+
 async def test_rows_of_ours_are_a_table_of_a_statement(database: None) -> None:
     columns = {"name": "TEXT", "value": "BIGINT"}
     given, values = db.table(columns, [("a", 1), ("b", 2), ("c", 3)])
