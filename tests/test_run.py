@@ -15,7 +15,7 @@ import pytest
 from tests.labs.process import PROJECT, Installation, installation
 
 pytestmark = pytest.mark.slow
-STOP_SECONDS = 5.0
+STOP_SECONDS = 20.0  # room for a busy machine; what hangs, hangs for ever
 
 
 async def command(

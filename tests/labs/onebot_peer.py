@@ -250,7 +250,7 @@ def text_of(call: dict[str, Any]) -> str:
     return "".join(part["text"] for part in parts)
 
 
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
     """Polls until `condition` holds; fails at the deadline."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -103,8 +103,8 @@ async def test_what_was_spooled_survives_the_process(
         assert await stored() == []
     heir = Inbox(core_in(tmp_path, clock))
     async with db.opened(sqlite_url), running(heir):
-        await until(lambda: _count(2), 10)
-        assert heir.spooled == 0
+        await until(lambda: _count(2), 30)
+        await until(lambda: _drained(heir), 30)
 
 
 async def _count(n: int) -> bool:
@@ -218,6 +218,43 @@ async def held(url: str) -> AsyncIterator[None]:
             yield
     finally:
         await other.close()
+
+
+async def test_nobody_waits_for_a_crowd_that_stays_away(
+    sqlite_url: str, tmp_path: Path, clock: ManualClock
+) -> None:
+    async with db.opened(sqlite_url), running(Inbox(core_in(tmp_path, clock))) as inbox:
+        many = [inbox.accept("短信", [message(f"k{n}")]) for n in range(CROWD * 4)]
+        await asyncio.gather(*many)
+        async with asyncio.timeout(60):
+            for n in range(3):
+                await inbox.accept("短信", [message(f"alone{n}")])
+        assert len(await stored()) == CROWD * 4 + 3
+
+
+async def test_who_only_asks_to_be_told_is_told_once(
+    sqlite_url: str, tmp_path: Path, clock: ManualClock
+) -> None:
+    """Also where there is nothing to store, and where it can't be stored."""
+    told: list[Exception | None] = []
+    async with db.opened(sqlite_url, busy_seconds=0.2):
+        async with running(Inbox(core_in(tmp_path, clock), patience=0.1)) as inbox:
+            inbox.take("短信", [], told.append)
+            assert told == []
+            inbox.take("短信", [message("a")], told.append)
+            await until(lambda: _told(told, 2), 20)
+            assert told == [None, None]
+            big = bytes(2 * 1024 * 1024)
+            with locked(sqlite_url):
+                event = InboundMessage(key="b", sender=WANG, text="", raw=big)
+                inbox.take("短信", [event], told.append)
+                await until(lambda: _told(told, 3), 20)
+        assert isinstance(told[2], StorageUnavailable)
+        assert await stored() == ["a"]
+
+
+async def _told(told: list[Exception | None], n: int) -> bool:
+    return len(told) == n
 
 
 async def test_a_crowd_presses_until_it_is_served(
