@@ -1,4 +1,5 @@
-"""The settings that README, the guides and settings.toml show are settings we take."""
+"""The settings that README, the guides and settings.toml show are settings we take, and
+the proofs that docs/reliability.md names are there."""
 
 import re
 import tomllib
@@ -74,3 +75,22 @@ def test_every_sandbox_channel_is_named_without_a_sandbox() -> None:
     told = "\n".join(caught.value.faults)
     assert all(f"[channels.{name}]" in told for name in ("sms", "qq", "mail"))
     assert "remove this section" in told
+
+
+PROVEN = re.compile(r"`([a-z_/]+\.py)::(\w+)`")
+ROWS = {f"A-{n}" for n in range(1, 23)} | {f"C-{n}" for n in range(1, 9)}
+ROWS |= {f"{part}-{n}" for part in "DF" for n in range(1, 6)}
+ROWS |= {"H-6", "H-7", "H-8", "H-9", "I-1", "I-5", "I-6"}
+
+
+def test_every_proof_that_is_named_is_there() -> None:
+    text = (PROJECT / "docs" / "reliability.md").read_text("utf-8")
+    proofs = text.partition("## Proofs")[2].partition("\n## ")[0]
+    named: set[str] = set()
+    for line in proofs.splitlines():
+        ids = re.findall(r"[ACDFHI]-\d+", line.partition("`")[0])
+        for file, test in PROVEN.findall(line):
+            source = (PROJECT / "tests" / file).read_text("utf-8")
+            assert re.search(rf"^(async )?def {test}\(", source, re.MULTILINE), test
+            named |= {id for id in ids if re.search(rf"\b{id}\b", source)}
+    assert named == ROWS

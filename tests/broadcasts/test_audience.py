@@ -28,6 +28,7 @@ def test_each_type_is_read_and_described() -> None:
 
 
 def test_one_number_in_many_forms_is_one_number() -> None:
+    """A-15"""
     found = parse(
         {
             "type": "list",

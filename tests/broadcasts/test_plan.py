@@ -98,6 +98,7 @@ async def test_a_tag_stops_at_the_border(core: Core, county: County) -> None:
 async def test_a_list_reaches_each_once_at_the_listed_address(
     core: Core, county: County
 ) -> None:
+    """A-15"""
     two = (("phone", phone(1)), ("phone", phone(2)), ("email", "one@example.org"))
     one = await county.member("一人三址", *two, preferred="email")
     other = await county.member("按编号", ("phone", phone(3)))

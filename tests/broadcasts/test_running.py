@@ -16,9 +16,10 @@ from gateway.errors import OutcomeUnknown, PermanentFailure, RequestError
 from gateway.members import consent
 from gateway.outbox import moves
 from gateway.outbox.moves import Move
+from gateway.outbox.sender import Sender
 from gateway.status import Bucket
-from gateway.tables import Audit, Chunk, Outbound, PromptRow
-from tests.broadcasts.county import County, phone
+from gateway.tables import Audit, Chunk, Member, Outbound, PromptRow
+from tests.broadcasts.county import TEXT, County, phone
 from tests.labs.recorder import Recorder, drain
 
 
@@ -32,6 +33,7 @@ async def adds_up(id: int) -> dict[Bucket, int]:
 async def test_a_notice_runs_from_approval_to_its_end(
     core: Core, county: County, sms: Recorder
 ) -> None:
+    """A-8 and promise O: who is refused or in doubt holds up nobody else."""
     await county.crowd(7)
     sms.answers[phone(1)] = PermanentFailure("no_such_number")
     sms.answers[phone(2)] = OutcomeUnknown("timeout")
@@ -60,6 +62,7 @@ async def test_a_notice_runs_from_approval_to_its_end(
 
 
 async def test_fifty_starts_are_one(core: Core, county: County, sms: Recorder) -> None:
+    """A-14"""
     await county.crowd(5)
     broadcast = await county.approved()
     found = await asyncio.gather(
@@ -71,6 +74,33 @@ async def test_fifty_starts_are_one(core: Core, county: County, sms: Recorder) -
     await drain(core)
     assert sorted(sms.to) == [phone(n) for n in range(5)]
     assert await Audit.filter(action="broadcast.start").count() == 1
+
+
+async def test_an_edit_during_the_run_changes_nothing(
+    core: Core, county: County, sms: Recorder
+) -> None:
+    """A-12: everybody gets the text that was approved, with what was true then."""
+    await county.crowd(60)
+    broadcast = await county.approved()
+    await running.start(core, county.clerk, broadcast.id)
+    sender = Sender(core, next(iter(core.channels)))
+    await sender.step()
+    await sender.answers()
+    assert 0 < len(sms.sent) < 60
+    other = county.draft(texts={"sms": "别的内容"}, audience={"type": "all"})
+    with pytest.raises(RequestError):
+        await notices.edit(core, county.clerk, broadcast.id, other)
+    await Broadcast.filter(id=broadcast.id).update(
+        texts=other.texts, audience=other.audience
+    )
+    await Member.all().update(name="改过的名字")
+    await county.crowd(5, first=100)
+    await sender.step()
+    await drain(core)
+    said = TEXT.partition("}}")[2]
+    assert sorted(one.text for one in sms.sent) == sorted(
+        f"党员{number}{said}" for number in range(60)
+    )
 
 
 async def test_a_paused_notice_waits_and_goes_on(
