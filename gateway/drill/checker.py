@@ -86,6 +86,7 @@ class Verdict:
     really_sent: int  # of those unknown at kills
     unknown_left: int
     unknown_left_really_sent: int
+    really_sent_left: Mapping[str, int]  # the same by channel
     inbound_acknowledged: int
     inbound_lost: int
     inbound_doubled: int
@@ -148,6 +149,9 @@ def judge(given: Evidence) -> Verdict:
         really_sent=sum(place in arrived for place in open_places),
         unknown_left=len(unknown),
         unknown_left_really_sent=sum(one.place in arrived for one in unknown),
+        really_sent_left=dict(
+            Counter(one.channel for one in unknown if one.place in arrived)
+        ),
         inbound_acknowledged=len(keys),
         inbound_lost=len(inbound_lost),
         inbound_doubled=len(inbound_doubled),

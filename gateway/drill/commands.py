@@ -163,6 +163,7 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 def as_text(told: Verdict) -> str:
     """The figures, then what is wrong."""
     unknown = f"{told.unknown_at_kills} ({told.unknown_per_kill} a kill under load"
+    left = ", ".join(f"{n} of {name}" for name, n in told.really_sent_left.items())
     states = ", ".join(f"{n} {state}" for state, n in told.states.items())
     figures = [
         ("kills", f"{told.kills}, {told.kills_under_load} under load"),
@@ -174,7 +175,8 @@ def as_text(told: Verdict) -> str:
         ("in doubt at the kills", f"{unknown}, {told.really_sent} really sent)"),
         (
             "unknown at the end",
-            f"{told.unknown_left}, {told.unknown_left_really_sent} really sent",
+            f"{told.unknown_left}, {told.unknown_left_really_sent} really sent"
+            + (f" ({left})" if left else ""),
         ),
         (
             "inbound acknowledged",

@@ -234,9 +234,12 @@ async def _opt_outs(run: _Run) -> None:
     run.chance.shuffle(numbers)
     for number in numbers[: run.drill.messages // 50] if run.drill.opt_outs else ():
         await until(partial(run.api.opt_out, number), FINISH_SECONDS)
-        peer = run.peers[number % len(kinds)]
-        place = address(peer.kind, number)
-        run.barred.append(Barred(peer.channel, place, time.time()))
+        kind, at = kinds[number % len(kinds)], time.time()
+        run.barred += [
+            Barred(peer.channel, address(kind, number), at)
+            for peer in run.peers
+            if peer.kind is kind
+        ]
         await asyncio.sleep(1 / OPT_OUTS_A_SECOND)
 
 

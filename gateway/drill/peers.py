@@ -16,8 +16,10 @@ WINDOW = 32
 CONNECTIONS = 16  # to the mail server
 MAILS_IN_HAND = 20  # of each connection, as the mail adapter keeps them
 MOST_REFUSED = 5000  # numbers that fit into one argument of a command
-WRITTEN = "请问党组织关系怎么转？"  # and a number, so that each text is another
-SINKS = ("smpp", "smtp", "sandbox")
+# People's words, and a number behind: each text of all channels is another.
+WRITTEN = "请问党组织关系怎么转？"
+WRITTEN_TO_CMPP = "请问党费怎么补交？"
+SINKS = ("smpp", "cmpp", "smtp", "sandbox")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,9 @@ class Manners:
     drop: float = 0.002  # answers that never come although the message was taken
     early: float = 0.1  # receipts that come before the answer
     receipt_delay: float = 0.5  # seconds at most, of the others
-    inbound: float = 50.0  # messages a second that people write
+    odd: float = 0.02  # receipts repeated, followed by what is no end; half as many
+    # contradicted, telling a failure, or withheld (C-2, C-3)
+    inbound: float = 25.0  # messages a second that people write on each channel
     rate: int = 400  # messages a second of each channel: kills must find some left
     seed: int = 1
 
@@ -56,7 +60,7 @@ class Peer:
     section: str
     facts: Callable[[], Sequence[Fact]]
     ledger: Path
-    mark: bytes  # in each line of the ledger that says that a member was reached
+    mark: bytes  # in each line of the ledger that says that a message arrived
     receipts: bool
     window: int  # messages that may be in doubt after a kill
     calm: Callable[[], Awaitable[None]] | None = None  # people stop writing
@@ -67,7 +71,7 @@ async def peers(
     folder: Path, names: Sequence[str], manners: Manners
 ) -> AsyncIterator[Sequence[Peer]]:
     """Start the named ones; they end with the context."""
-    made = {"smpp": _smpp, "smtp": _smtp, "sandbox": _sandbox}
+    made = {"smpp": _smpp, "cmpp": _cmpp, "smtp": _smtp, "sandbox": _sandbox}
     async with AsyncExitStack() as stack:
         yield [
             await stack.enter_async_context(made[name](folder, manners))
@@ -132,21 +136,13 @@ def mail_facts(ledger: Path, channel: str) -> Sequence[Fact]:
 
 @asynccontextmanager
 async def _smpp(folder: Path, manners: Manners) -> AsyncIterator[Peer]:
-    """The simulated SMS centre: receipts, some of them early, and members' replies."""
+    """The simulated SMS centre, whose answers name messages in hexadecimal and its
+    receipts in decimal (C-4); and members' replies."""
     ledger, password = folder / "smpp.jsonl", folder / "smpp.password"
     password.write_text("drill", encoding="ascii")
-    refused = [
-        one
-        for number in range(1, manners.people + 1)
-        if manners.refuses(one := address(AddressKind.PHONE, number))
-    ][:MOST_REFUSED]
     words = (
-        *("--ledger", str(ledger), "--seed", str(manners.seed)),
-        *("--answer-delay-max", str(manners.delay)),
-        *("--drop-share", str(manners.drop), "--early-share", str(manners.early)),
-        *("--receipt-delay-max", str(manners.receipt_delay)),
-        *("--mo-rate", str(manners.inbound), "--mo-text", WRITTEN),
-        *("--refuse-numbers", ",".join(one.removeprefix("+") for one in refused)),
+        *_carrier_words(ledger, manners, WRITTEN, "+"),
+        *("--enroute-share", str(manners.odd), "--message-ids", "hex_then_decimal"),
     )
     module = "adapters.smpp.simulator"
     async with sink(module, *words, log=folder / "smpp.log") as peer:
@@ -162,9 +158,9 @@ async def _smpp(folder: Path, manners: Manners) -> AsyncIterator[Peer]:
             ),
             window=WINDOW,
             calm=lambda: peer.say("set mo_rate 0"),
-            facts=lambda: smpp_facts(ledger, "smpp"),
+            facts=lambda: carrier_facts(ledger, "smpp", "+"),
             ledger=ledger,
-            mark=b'"to":"86199',
+            mark=b'"kind":"mt"',
             receipts=True,
         )
 
@@ -177,13 +173,87 @@ port = {port}
 system_id = "drill"
 password = "file:{password}"
 source = "10690000"
+message_ids = "hex_then_decimal"
 connection_window = {window}
 answer_within_seconds = 5
 rate_per_second = {rate}
+share = 50
 """
 
 
-def smpp_facts(ledger: Path, channel: str) -> Sequence[Fact]:
+@asynccontextmanager
+async def _cmpp(folder: Path, manners: Manners) -> AsyncIterator[Peer]:
+    """The simulated carrier's gateway. Its ids are those of the SMS centre (C-5), and
+    begin again after so many that few are on their way (C-8)."""
+    ledger, secret = folder / "cmpp.jsonl", folder / "cmpp.secret"
+    secret.write_text("drill", encoding="ascii")
+    words = (
+        *_carrier_words(ledger, manners, WRITTEN_TO_CMPP, "+86"),
+        *("--accepted-share", str(manners.odd), "--id-wrap", str(2 * manners.people)),
+        *("--account", "901234:drill"),
+        # Brought again to a gateway that was killed before it answered.
+        *("--deliver-again-after", "5", "--deliver-times", "1000"),
+    )
+    module = "adapters.cmpp.simulator"
+    async with sink(module, *words, log=folder / "cmpp.log") as peer:
+        yield Peer(
+            channel="cmpp",
+            kind=AddressKind.PHONE,
+            section=_CMPP.format(
+                host=peer.host,
+                port=peer.port,
+                window=WINDOW,
+                secret=secret,
+                rate=manners.rate,
+            ),
+            window=WINDOW,
+            calm=lambda: peer.say("set mo_rate 0"),
+            facts=lambda: carrier_facts(ledger, "cmpp", "+86"),
+            ledger=ledger,
+            mark=b'"kind":"mt"',
+            receipts=True,
+        )
+
+
+_CMPP = """
+[channels.cmpp]
+adapter = "cmpp"
+host = "{host}"
+port = {port}
+version = "3.0"
+sp_id = "901234"
+secret = "file:{secret}"
+service_number = "10690001"
+connection_window = {window}
+answer_within_seconds = 5
+rate_per_second = {rate}
+share = 50
+"""
+
+
+def _carrier_words(
+    ledger: Path, manners: Manners, written: str, before: str
+) -> Sequence[str]:
+    """Options that both simulators have. `before` is what their numbers leave out."""
+    refused = [
+        one.removeprefix(before)
+        for number in range(1, manners.people + 1)
+        if manners.refuses(one := address(AddressKind.PHONE, number))
+    ]
+    half = str(manners.odd / 2)
+    return (
+        *("--ledger", str(ledger), "--seed", str(manners.seed)),
+        *("--answer-delay-max", str(manners.delay)),
+        *("--drop-share", str(manners.drop), "--early-share", str(manners.early)),
+        *("--receipt-delay-max", str(manners.receipt_delay), "--reorder", "on"),
+        *("--repeat-share", str(manners.odd), "--contradict-share", half),
+        *("--fail-share", half, "--withhold-share", half),
+        *("--mo-rate", str(manners.inbound), "--mo-text", written),
+        *("--refuse-numbers", ",".join(refused[:MOST_REFUSED])),
+    )
+
+
+def carrier_facts(ledger: Path, channel: str, before: str) -> Sequence[Fact]:
     """A message of several parts has arrived with its first one."""
     found: list[Fact] = []
     for line in lines(ledger):
@@ -192,9 +262,9 @@ def smpp_facts(ledger: Path, channel: str) -> Sequence[Fact]:
         elif line.get("part", (0, 1, 1))[2] != 1:
             continue
         elif line["kind"] == "refused":
-            found.append(Refused(channel, f"+{line['to']}"))
+            found.append(Refused(channel, before + line["to"]))
         else:
-            found.append(Arrived(channel, f"+{line['to']}", line["at"]))
+            found.append(Arrived(channel, before + line["to"], line["at"]))
     return found
 
 
@@ -209,7 +279,7 @@ async def _sandbox(folder: Path, manners: Manners) -> AsyncIterator[Peer]:
         window=WINDOW,
         facts=lambda: sandbox_facts(ledger, "sandbox"),
         ledger=ledger,
-        mark=b'"to":{"kind":"qq","value":"900',
+        mark=b'"what":"arrived"',
         receipts=False,
     )
 

@@ -57,7 +57,9 @@ async def points(
     folder: Path, calls: Sequence[str], most: int, sinks: Sequence[str], step: int = 1
 ) -> Points:
     """At most `most` points of each call, every `step`-th. `folder` is empty."""
-    manners = Manners(people=PEOPLE, delay=0.01, drop=0, inbound=0, receipt_delay=0.05)
+    manners = Manners(
+        people=PEOPLE, delay=0.01, drop=0, inbound=0, receipt_delay=0.05, odd=0
+    )
     async with (
         peers(folder, sinks, manners) as met,
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,

@@ -40,7 +40,9 @@ demo = false
 [policy]
 allowed_from = "00:00"
 allowed_until = "00:00"
-canary = 0
+canary = 50
+canary_refusals = 1.0
+canary_seconds = 1
 broadcasts_per_day = 0
 [daily]
 enabled = false

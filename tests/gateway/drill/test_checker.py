@@ -51,6 +51,7 @@ def test_everything_in_order() -> None:
     assert found.holds
     assert (found.lost, found.doubled, found.unknown_left) == (0, 0, 2)
     assert found.unknown_left_really_sent == 1
+    assert found.really_sent_left == {CHANNEL: 1}
 
 
 @pytest.mark.parametrize("state", ["accepted", "delivered", "read"])
