@@ -125,11 +125,6 @@ def _expiry(core: Core, broadcast: Broadcast) -> int:
 async def _renew(ids: list[int], expires_at: int) -> None:
     if ids:
         given, values = db.table({"id": "BIGINT"}, [(id,) for id in ids])
-        # What became of the parts sent before says nothing of those that will be.
-        await db.execute(
-            f"DELETE FROM parts WHERE outbound_id IN (SELECT g.id FROM {given} AS g)",
-            *values,
-        )
         await db.execute(
             "UPDATE outbox SET expires_at = ? WHERE id IN "
             f"(SELECT g.id FROM {given} AS g)",

@@ -246,11 +246,19 @@ async def journal(rows: Sequence[Row], node_id: int, now: datetime) -> None:
         *values,
     )
     of_broadcasts = [r["broadcast_id"] for r in rows if r["broadcast_id"] is not None]
+    await _forget_parts([row["id"] for row in rows if row["attempts"]])
     deltas: dict[tuple[int, str], int] = {}
     for id in set(of_broadcasts):
         deltas[id, "queued"] = -of_broadcasts.count(id)
         deltas[id, "sending"] = of_broadcasts.count(id)
     await moves.tally(deltas, now)
+
+
+async def _forget_parts(ids: Sequence[int]) -> None:
+    """What became of the parts sent before says nothing of those sent now."""
+    if ids:
+        marks = db.marks(len(ids))
+        await db.execute(f"DELETE FROM parts WHERE outbound_id IN ({marks})", *ids)
 
 
 _NOT_HELD = "NOT EXISTS (SELECT 1 FROM holds h WHERE h.broadcast_id = c.broadcast_id)"

@@ -12,6 +12,8 @@ from gateway.core import Core
 from gateway.database import Row, rows, to_micros
 from gateway.errors import NotFound, RequestError
 from gateway.inquiries import timeline
+from gateway.outbox import moves
+from gateway.outbox.moves import Move
 from gateway.tables import Inquiry
 
 MOST = 100  # messages listed at once, oldest first
@@ -59,18 +61,12 @@ async def decide(
         raise NotFound("message")
     state, why = DECISIONS[decision]
     async with db.transaction():
-        moved = await db.execute(
-            "UPDATE outbox SET state = ?, reason = ?, detail = ?, due_at = ?, "
-            "changed_at = ? WHERE id = ? AND state = 'unknown'",
-            state,
-            why,
-            reason,
-            to_micros(core.clock.now()),
-            to_micros(core.clock.now()),
-            outbound_id,
-        )
-        if not moved:
+        now = core.clock.now()
+        current = await moves.locked([outbound_id])
+        if current[outbound_id]["state"] != "unknown":
             raise RequestError("settled", "刚刚有了结果，不用再处理", status=409)
+        move = Move(outbound_id, state, why, reason, due_at=to_micros(now))
+        await moves.advance([move], now, current)
         await audit.record(
             core.clock,
             actor,

@@ -310,6 +310,28 @@ async def test_the_receipts_of_all_parts_make_one_state(
     assert await states() == {"failed": 1, "delivered": 1}
 
 
+async def test_parts_sent_before_say_nothing_of_those_sent_again(
+    core: Core, sender: Sender, carrier: Carrier
+) -> None:
+    await broadcast(core, 1)
+    await sender.step()
+    [id] = carrier.waiting
+    carrier.answer(id, Accepted(("a1", "a2")))
+    await sender.step()
+    await receipt(core, "a1", ReceiptState.DELIVERED)
+    await receipt(core, "a2", ReceiptState.FAILED)
+    assert await states() == {"failed": 1}
+    now = core.clock.now()
+    again = moves.Move(int(id), "queued", "sent_again", due_at=db.to_micros(now))
+    await moves.advance([again], now)
+    await sender.step()
+    carrier.answer(id, Accepted(("b1", "b2")))
+    await sender.step()
+    await receipt(core, "b1", ReceiptState.DELIVERED)
+    await receipt(core, "b2", ReceiptState.DELIVERED)
+    assert await states() == {"delivered": 1}
+
+
 ACTS = (
     "step",
     "accept",

@@ -6,7 +6,7 @@ from gateway.actors import Role
 from gateway.contract import AddressKind
 from gateway.errors import NotFound, OutcomeUnknown, RequestError
 from gateway.inquiries import work
-from gateway.outbox import overview, unknown
+from gateway.outbox import moves, overview, unknown
 from gateway.tables import Attempt, Audit, Outbound
 from tests.console import staff
 from tests.labs.centre import PHONE, Centre, named
@@ -56,6 +56,14 @@ async def test_a_person_decides_with_a_reason(
     assert entry.detail == {"decision": decision, "reason": "电话问过本人"}
     with pytest.raises(NotFound):
         await unknown.decide(centre.core, centre.clerk, message.id, "sent", "再来")
+
+
+async def test_a_decision_is_counted_in_its_broadcast(centre: Centre) -> None:
+    message = await lost(centre)
+    await Outbound.filter(id=message.id).update(broadcast_id=1)
+    await moves.tally({(1, "unknown"): 1}, centre.core.clock.now())
+    await unknown.decide(centre.core, centre.clerk, message.id, "give_up", "退休了")
+    assert await moves.counts(1) == {"dead": 1}
 
 
 async def test_without_a_reason_or_right_nothing_happens(centre: Centre) -> None:
