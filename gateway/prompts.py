@@ -14,6 +14,9 @@ from functools import lru_cache
 from gateway.text import fold_width
 
 LONGEST_REPLY = 12  # characters
+# NFKC lengthens some characters and shortens none to nothing: text far beyond the limit
+# can't come under it, so it is not even looked at.
+_LONGEST_TEXT = 4 * LONGEST_REPLY
 
 
 class PromptKind(StrEnum):
@@ -28,8 +31,11 @@ Option = tuple[str, tuple[str, ...]]
 """A value and the words that mean it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prompt:
+    """One of ours, told from others by what it is, not by what it holds: it stands in
+    the keys of caches."""
+
     kind: PromptKind
     options: tuple[Option, ...]
 
@@ -116,10 +122,8 @@ def _read(reply: str, prompt: Prompt) -> Reading:
 
 
 def _folded(text: str) -> str:
-    # NFKC lengthens some characters and shortens none to nothing: text far beyond
-    # the limit can't come under it, so it is not even looked at.
     text = text.strip()
-    return fold_width(text) if len(text) <= 4 * LONGEST_REPLY else ""
+    return fold_width(text) if len(text) <= _LONGEST_TEXT else ""
 
 
 @lru_cache(maxsize=64)
@@ -173,15 +177,25 @@ def choose(text: str, prompts: Sequence[OpenPrompt]) -> Choice | NoMatch | Undec
     "A1 2" and "A1参加" answer the prompt with code A1 and no other; without a code the
     text has to fit exactly one prompt.
     """
-    reply = _folded(text)
+    text = text.strip()
+    if len(text) > _LONGEST_TEXT:
+        return NoMatch()
+    heard = [(prompt, *_heard(text, prompt.code, prompt.prompt)) for prompt in prompts]
+    named = [(prompt, reading) for prompt, by_code, reading in heard if by_code]
+    if named:
+        return _decide([max(named, key=lambda one: len(one[0].code))])
+    return _decide([(prompt, reading) for prompt, _, reading in heard])
+
+
+@lru_cache(maxsize=1024)
+def _heard(text: str, code: str, prompt: Prompt) -> tuple[bool, Reading]:
+    """Whether a text names the code, and what it answers, behind the code then."""
+    reply, code = _folded(text), fold_width(code)
     start = _BREAKS.match(reply)
     reply = reply[start.end() :] if start else reply
-    for prompt in sorted(prompts, key=lambda prompt: -len(prompt.code)):
-        code = fold_width(prompt.code)
-        if code and reply.startswith(code):
-            answer = reply.removeprefix(code).lstrip("-+=# ")
-            return _decide([(prompt, read_reply(answer, prompt.prompt))])
-    return _decide([(prompt, read_reply(text, prompt.prompt)) for prompt in prompts])
+    if not code or not reply.startswith(code):
+        return False, read_reply(text, prompt)
+    return True, read_reply(reply.removeprefix(code).lstrip("-+=# "), prompt)
 
 
 def _decide(

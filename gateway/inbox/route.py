@@ -14,6 +14,7 @@ from gateway.prompts import Choice, NoMatch, OpenPrompt, Undecided, choose
 from gateway.text import fold_width, narrow
 
 NUMBER = re.compile(r"(?<!\d)(\d{8}-\d{4,6})(?!\d)")
+_SHORTEST_NUMBER = 13  # characters
 _EDGES = " \t\r\n.,!~。，！；;、：:"
 _THANKS = re.compile(
     r"(好的|收到|明白了?|知道了|谢谢|感谢|多谢|非常感谢|辛苦了?|您|你|了|老师|同志|\s|[.,!~。，！])+"
@@ -192,4 +193,6 @@ def is_thanks(text: str) -> bool:
 
 def numbers_in(text: str) -> list[str]:
     """Inquiry numbers named in a text."""
+    if len(text) < _SHORTEST_NUMBER:
+        return []
     return NUMBER.findall(narrow(text))
