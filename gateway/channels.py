@@ -69,6 +69,10 @@ class ChannelSet:
     def serving(self, kind: AddressKind) -> list[Channel]:
         return [channel for channel in self if channel.serves(kind)]
 
+    def ask_who_wrote(self, kind: AddressKind) -> bool:
+        """Whether any for this kind may only answer: it counts who wrote, and when."""
+        return any(not one.capabilities.proactive for one in self.serving(kind))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:

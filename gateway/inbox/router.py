@@ -43,8 +43,11 @@ from gateway.tables import AddressRow, Inbound, Inquiry
 
 log = structlog.get_logger()
 TRIES = 3
-BATCH = 500  # messages of one transaction
-GATHER_SECONDS = 0.02  # while messages pour in, so long until the next batch
+BATCH = 2000  # messages of one transaction ...
+SMALL_BATCH = 500  # ... while others wait for the database
+# While messages pour in, the next batch waits for as long as the last one took: what
+# a statement costs is shared by all that gathered.
+GATHER_SECONDS, GATHER_AT_MOST = 0.02, 0.1
 # While providers crowd for their answers, a batch is followed by this many times the
 # time it took, without one ...
 GIVES_WAY = 9
@@ -80,6 +83,7 @@ class Router:
         self._today = today
         self._pressed = pressed
         self._late = False  # the last batch was
+        self._most = BATCH
         self._receipts_seen: dict[str, int] = {}
         self._sweep_at = core.clock.monotonic() + SWEEP_SECONDS
 
@@ -87,12 +91,15 @@ class Router:
         while True:
             began = self._core.clock.monotonic()
             moved = await self.step()
+            taken = self._core.clock.monotonic() - began
+            self._most = BATCH
             if not moved:
                 await self._core.wakeups.wait("router", 1.0)
             elif self._pressed():
-                await self.give_way(self._core.clock.monotonic() - began)
+                self._most = SMALL_BATCH
+                await self.give_way(taken)
             elif moved < BATCH:
-                await asyncio.sleep(GATHER_SECONDS)
+                await asyncio.sleep(min(max(taken, GATHER_SECONDS), GATHER_AT_MOST))
 
     async def give_way(self, taken: float) -> None:
         """To the deliveries that crowd, after a batch that took so many seconds."""
@@ -122,12 +129,15 @@ class Router:
 
     async def _batch(self) -> Routed:
         """Runs in a transaction, perhaps twice: tells nobody before its end."""
-        messages = await read.stored(BATCH) if await _my_turn() else []
+        messages = await read.stored(self._most) if await _my_turn() else []
         if not messages:
             return Routed()
         core = self._core
         world = await read.world(core, messages)
-        taken = acts.take(acts.Desk.at(core, world), messages)
+        desk = acts.Desk.at(core, world)
+        taken = acts.take(desk, messages)
+        await read.organisations(world)
+        acts.settle(desk)
         expires = timedelta(hours=core.settings.policy.answer_expires_hours)
         await write.world(world, taken.done, expires)
         return Routed(
@@ -164,7 +174,8 @@ class Router:
     async def one_by_one(self) -> int:
         """Each in a transaction of its own: after a batch failed."""
         waiting = await db.rows(
-            f"SELECT id FROM inbound WHERE state = 'stored' ORDER BY id LIMIT {BATCH}"
+            f"SELECT id FROM inbound WHERE state = 'stored' ORDER BY id "
+            f"LIMIT {SMALL_BATCH}"
         )
         for row in waiting:
             await self._route(row["id"])
@@ -275,13 +286,15 @@ async def _my_turn() -> bool:
 
 
 async def know(core: Core, message: Inbound) -> AddressRow:
-    """The address's row, made on first sight; remembers when it last wrote."""
+    """The address's row, made on first sight; remembers when it last wrote, where
+    that decides on an answer."""
     row, _ = await AddressRow.get_or_create(
         kind=message.kind,
         value=message.value,
         defaults={"created_at": core.clock.now()},
     )
-    if not message.automatic:
+    asked = core.channels.ask_who_wrote(AddressKind(message.kind))
+    if asked and not message.automatic:
         row.last_inbound_at = message.received_at
     if message.display_name:
         row.display_name = message.display_name[:128]

@@ -15,12 +15,14 @@ class Busy:
 
     @classmethod
     async def of(cls, organisations: Collection[int]) -> "Busy":
-        found = await db.rows(
+        given, values = db.table({"id": "BIGINT"}, [(id,) for id in organisations])
+        found = await db.rows_at_once(
+            ("id", "organisation_id", "n"),
             "SELECT s.id, s.organisation_id, (SELECT COUNT(*) FROM inquiries i "
             "WHERE i.owner_id = s.id AND i.state <> 'closed') AS n FROM staff s "
-            f"WHERE s.organisation_id IN ({db.marks(len(organisations))}) "
+            f"WHERE s.organisation_id IN (SELECT id FROM {given} AS k) "
             "AND s.role = 'clerk' AND s.active ORDER BY s.id",
-            *organisations,
+            *values,
         )
         made = cls()
         for row in found:

@@ -1,5 +1,6 @@
 """Pages of members: list, card, registration."""
 
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -52,6 +53,7 @@ async def show_list(request: web.Request, actor: Actor) -> web.StreamResponse:
         before=forms.whole_number(query.get("before", ""), 2**63 - 1),
     )
     stopped = await registry.stopped(found.members)
+    contacts = await registry.last_contacts(found.members)
     return await render(
         request,
         "members.html",
@@ -59,7 +61,10 @@ async def show_list(request: web.Request, actor: Actor) -> web.StreamResponse:
         q=narrowed.text,
         organisation=organisation,
         organisations=tree.choices(await tree.visible(actor)),
-        members=[_row(member, member.id in stopped) for member in found.members],
+        members=[
+            _row(member, member.id in stopped, contacts.get(member.id))
+            for member in found.members
+        ],
         pager=_pager(request, found),
         may_edit=actor.may(Action.MEMBERS),
     )
@@ -70,8 +75,9 @@ def _organisation(given: str) -> int | None:
     return (forms.whole_number(given) or 0) if given else None
 
 
-def _row(member: Member, opted_out: bool) -> dict[str, Any]:
-    written = [a.last_inbound_at for a in member.addresses if a.last_inbound_at]
+def _row(
+    member: Member, opted_out: bool, last_contact: datetime | None
+) -> dict[str, Any]:
     return {
         "id": member.id,
         "name": member.name,
@@ -88,7 +94,7 @@ def _row(member: Member, opted_out: bool) -> dict[str, Any]:
             }
             for a in member.addresses
         ],
-        "last_contact": max(written, default=None),
+        "last_contact": last_contact,
     }
 
 

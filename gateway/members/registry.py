@@ -165,6 +165,20 @@ async def find(actor: Actor, member_id: int) -> Member:
     return found
 
 
+async def last_contacts(members: Collection[Member]) -> dict[int, datetime]:
+    """When these last wrote, by their ids; who never did is not in it."""
+    ids = [member.id for member in members]
+    found = await rows(
+        "SELECT a.member_id, (SELECT i.received_at FROM inbound i "
+        "WHERE i.kind = a.kind AND i.value = a.value AND NOT i.automatic "
+        "ORDER BY i.received_at DESC LIMIT 1) AS at FROM addresses a "
+        f"WHERE a.member_id IN ({marks(len(ids)) or 'NULL'})",
+        *ids,
+    )
+    known = [(row["member_id"], row["at"]) for row in found if row["at"]]
+    return {id: from_micros(at) for id, at in sorted(known)}
+
+
 async def stopped(members: Collection[Member]) -> set[int]:
     """Of these members, the ids of those who refused notices."""
     ids = {member.id for member in members}

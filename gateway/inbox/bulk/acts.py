@@ -21,6 +21,7 @@ from gateway.inbox.bulk.world import (
     OptOut,
     Person,
     Question,
+    Saying,
     World,
     address_of,
 )
@@ -76,6 +77,7 @@ class Desk:
     hours: str
     working: bool
     counts_replies: bool
+    ask_who_wrote: frozenset[str]  # kinds of addresses
     reopen: timedelta
     deadlines: dict[date, Deadline] = field(default_factory=dict)
 
@@ -88,6 +90,9 @@ class Desk:
             hours=hours_text(core),
             working=core.working_hours.is_open(world.now, core.calendar),
             counts_replies=counts_replies(core),
+            ask_who_wrote=frozenset(
+                kind.value for kind in AddressKind if core.channels.ask_who_wrote(kind)
+            ),
             reopen=timedelta(days=core.settings.policy.reopen_days),
         )
 
@@ -124,7 +129,7 @@ def take(desk: Desk, messages: Sequence[Message]) -> Taken:
                 taken.alone.append(message)
                 waiting.add(message.key)
             case None:
-                _know(desk.world, message)
+                _know(desk, message)
                 _act(desk, message, decision)
                 taken.done.append(message)
     return taken
@@ -164,8 +169,10 @@ def _rating_alone(desk: Desk, question: Question, value: str) -> Alone | None:
 
 
 def _question(world: World, message: Message, prompt_id: int) -> Question:
-    known = world.questions[message.key]
-    return next(one for one in known if one.asked.id == prompt_id)
+    for one in world.questions[message.key]:
+        if one.asked.id == prompt_id:
+            return one
+    raise LookupError(prompt_id)
 
 
 def understand(desk: Desk, message: Message) -> Situation:
@@ -199,29 +206,35 @@ def _thread(desk: Desk, message: Message) -> int | None:
 
 def _named(desk: Desk, message: Message) -> list[int]:
     world = desk.world
-    found = (world.by_number.get(one) for one in world.named.get(message.id, ()))
+    if message.id not in world.named:
+        return []
+    found = (world.by_number.get(one) for one in world.named[message.id])
     return [
         one.id for one in found if one and world.may_join(message, one, desk.reopen)
     ]
 
 
-def _know(world: World, message: Message) -> None:
-    """The address, made on first sight; remembers when it last wrote."""
-    person = world.people.get(message.key)
+def _know(desk: Desk, message: Message) -> None:
+    """The address, made on first sight; remembers when it last wrote, where that
+    decides on an answer."""
+    people = desk.world.people
+    person = people.get(message.key)
     if person is None:
-        person = world.people[message.key] = Person(
+        person = people[message.key] = Person(
             id=0,
             kind=message.kind,
             value=message.value,
             member_id=None,
             display_name="",
             last_inbound_at=None,
+            touched=True,
         )
-    if not message.automatic:
+    if message.kind in desk.ask_who_wrote and not message.automatic:
         person.last_inbound_at = message.received_at
+        person.touched = True
     if message.display_name:
         person.display_name = message.display_name[:128]
-    person.touched = True
+        person.touched = True
 
 
 def _act(desk: Desk, message: Message, decision: Decision) -> None:
@@ -255,7 +268,7 @@ def _filed(world: World, message: Message, matter: Matter, route: str) -> None:
 
 def _wrote_last(world: World, message: Message, matter: Matter) -> None:
     if not message.automatic:
-        world.last_in[matter.id] = reach_of(message)
+        world.last_in[matter.id] = message
 
 
 def _note(world: World, matter: Matter, line: Line) -> None:
@@ -305,7 +318,8 @@ def _rated(desk: Desk, message: Message, matter: Matter, rating: int) -> None:
 def _ways_to(desk: Desk, matter: Matter) -> list[Reach]:
     """Where the member wrote last on this matter, then the other addresses."""
     world = desk.world
-    first = world.last_in.get(matter.id)
+    last = world.last_in.get(matter.id)
+    first = reach_of(last) if last else None
     if first is None and matter.value:
         first = Reach(address=address_of(matter), channel=matter.channel)
     found = [] if first is None else [first]
@@ -385,7 +399,7 @@ def _new_matter(desk: Desk, message: Message) -> Matter:
     return Matter(
         id=next(world.ids),
         number=world.next_number(received.astimezone(zone).strftime("%Y%m%d")),
-        organisation_id=_home(world, member),
+        organisation_id=0,
         member_id=message.member_id,
         owner_id=None,
         source="message",
@@ -414,14 +428,6 @@ def _new_matter(desk: Desk, message: Message) -> Matter:
 
 def _belongs(world: World, message: Message) -> Belongs | None:
     return None if message.member_id is None else world.members[message.member_id]
-
-
-def _home(world: World, member: Belongs | None) -> int:
-    if member is not None and member.branch_id in world.centres:
-        return world.centres[member.branch_id]
-    if world.top is None:
-        raise LookupError("no organisation yet")
-    return world.top
 
 
 def _acknowledge(desk: Desk, message: Message, matter: Matter) -> None:
@@ -539,22 +545,27 @@ def _say(
         line = Line(inquiry_id=matter.id, kind="no_channel", data=tried)
         _note(world, matter, line)
         return
-    known = _values(desk, matter)
-    text, subject = render(core, text_name, route, known)
-    token = tokens.sign(desk.key, "inquiry", matter.id)
+    values = _values(desk, matter)
     letter = Letter(
         message_kind=message_kind,
         channel=route.channel.name,
         address=route.reach.address,
-        text=text,
-        variables=known,
-        extras=_extras({"reply_token": token, "subject": subject}, route.reach),
+        variables=values,
         member_id=matter.member_id,
         inquiry_id=matter.id,
     )
     world.letters.append(letter)
+    world.said.append(
+        Saying(
+            letter=letter,
+            matter=matter,
+            text_name=text_name,
+            route=route,
+            values=values,
+        )
+    )
     chosen = {"channel": route.channel.name, "refusals": refusals}
-    line = Line(inquiry_id=matter.id, kind=kind, text=text, data=chosen, letter=letter)
+    line = Line(inquiry_id=matter.id, kind=kind, data=chosen, letter=letter)
     _note(world, matter, line)
 
 
@@ -564,6 +575,37 @@ def _values(desk: Desk, matter: Matter) -> dict[str, str]:
         "name": "" if unknown else matter.contact_name,
         "number": matter.number,
         "deadline": day_text(desk.core, matter.deadline_at),
-        "centre": desk.world.organisations[matter.organisation_id],
+        "centre": "",
         "hours": desk.hours,
     }
+
+
+# --- Once the organisations are known -----------------------------------------------
+
+
+def settle(desk: Desk) -> None:
+    """Give new matters to their centres, and what was said its words."""
+    world = desk.world
+    for matter in world.opened:
+        if matter.new:
+            matter.organisation_id = _home(world, matter)
+    for saying in world.said:
+        _word(desk, saying)
+
+
+def _home(world: World, matter: Matter) -> int:
+    if matter.member_id is not None:
+        branch = world.members[matter.member_id].branch_id
+        if branch in world.centres:
+            return world.centres[branch]
+    if world.top is None:
+        raise LookupError("no organisation yet")
+    return world.top
+
+
+def _word(desk: Desk, saying: Saying) -> None:
+    letter, matter, route = saying.letter, saying.matter, saying.route
+    saying.values["centre"] = desk.world.organisations[matter.organisation_id]
+    letter.text, subject = render(desk.core, saying.text_name, route, saying.values)
+    token = tokens.sign(desk.key, "inquiry", matter.id)
+    letter.extras = _extras({"reply_token": token, "subject": subject}, route.reach)

@@ -8,10 +8,12 @@ and finds the rest by index, not the other way round.
 import json
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from gateway import database as db
 from gateway.core import Core
 from gateway.database import Row, from_micros, to_micros
+from gateway.inbox.bulk.statements import next_ids, select
 from gateway.inbox.bulk.world import (
     Belongs,
     Key,
@@ -22,29 +24,29 @@ from gateway.inbox.bulk.world import (
     Question,
     World,
 )
-from gateway.inbox.bulk.write import filled_up, next_ids
 from gateway.inbox.route import numbers_in
 from gateway.inquiries.register import received_at
-from gateway.inquiries.say import reach_of
 from gateway.outbox.enqueue import counts_replies
 from gateway.prompts import OpenPrompt
 from gateway.questions import ASKED
 from gateway.tokens import verify
 
 _KEY = {"kind": "TEXT", "value": "TEXT"}
+_ID = {"id": "BIGINT"}
 _MESSAGE = (
-    "id, channel, kind, value, conversation_kind, conversation_value, text, subject, "
-    "provider_id, answers_to, reply_token, display_name, automatic, sent_at, "
-    "received_at"
+    *("id", "channel", "kind", "value", "conversation_kind", "conversation_value"),
+    *("text", "subject", "provider_id", "answers_to", "reply_token", "display_name"),
+    *("automatic", "sent_at", "received_at"),
 )
 MOST_NUMBERS = 5  # in one message that are looked up
 
 
 async def stored(limit: int) -> list[Message]:
     """What waits, oldest first, without its payload; on PostgreSQL locked."""
-    found = await db.rows(
-        f"SELECT {_MESSAGE} FROM inbound WHERE state = 'stored' "
-        f"ORDER BY id LIMIT {limit}{db.for_update()}"
+    found = await db.rows_at_once(
+        _MESSAGE,
+        f"SELECT {', '.join(_MESSAGE)} FROM inbound WHERE state = 'stored' "
+        f"ORDER BY id LIMIT {limit}{db.for_update()}",
     )
     return [_message(row) for row in found]
 
@@ -70,7 +72,6 @@ async def world(core: Core, messages: Sequence[Message]) -> World:
     await _questions(made, keys)
     await _matters(core, made, keys, messages)
     await _ways(made)
-    await _organisations(made)
     await _opt_outs(made, keys)
     await _counts(core, made, keys)
     await _replies(core, made, messages)
@@ -79,18 +80,19 @@ async def world(core: Core, messages: Sequence[Message]) -> World:
 
 
 _PERSON = (
-    "a.id, a.kind, a.value, a.member_id, a.display_name, a.last_inbound_at, "
-    "a.verified_at, m.name, m.preferred_kind, m.organisation_id"
+    *("id", "kind", "value", "member_id", "display_name", "last_inbound_at"),
+    *("verified_at", "name", "preferred_kind", "organisation_id"),
+)
+_PERSONS = (
+    "SELECT a.id, a.kind, a.value, a.member_id, a.display_name, a.last_inbound_at, "
+    "a.verified_at, m.name, m.preferred_kind, m.organisation_id FROM k CROSS JOIN "
+    "addresses a LEFT JOIN members m ON m.id = a.member_id WHERE "
 )
 
 
 async def _people(made: World, keys: Sequence[Key]) -> None:
-    given, values = filled_up(_KEY, keys)
-    found = await db.rows(
-        f"SELECT {_PERSON} FROM {given} k CROSS JOIN addresses a "
-        "LEFT JOIN members m ON m.id = a.member_id "
-        "WHERE a.kind = k.kind AND a.value = k.value",
-        *values,
+    found = await select(
+        _PERSON, _KEY, keys, f"{_PERSONS} a.kind = k.kind AND a.value = k.value"
     )
     for row in found:
         made.people[row["kind"], row["value"]] = _person(made, row)
@@ -113,14 +115,20 @@ def _person(made: World, row: Row) -> Person:
     )
 
 
+_QUESTION = (
+    *("id", "kind", "value", "prompt", "code", "inquiry_id", "broadcast_id", "data"),
+)
+
+
 async def _questions(made: World, keys: Sequence[Key]) -> None:
-    given, values = filled_up(_KEY, keys)
-    found = await db.rows(
-        "SELECT p.id, p.kind, p.value, p.prompt, p.code, p.inquiry_id, p.broadcast_id, "
-        f"p.data FROM {given} k CROSS JOIN prompts p WHERE p.kind = k.kind "
+    columns = ", ".join(f"p.{name}" for name in _QUESTION)
+    found = await select(
+        _QUESTION,
+        _KEY,
+        keys,
+        f"SELECT {columns} FROM k CROSS JOIN prompts p WHERE p.kind = k.kind "
         "AND p.value = k.value AND p.closed_at IS NULL AND p.expires_at > ? "
-        "ORDER BY p.id",
-        *values,
+        "ORDER BY p.id",  # all of a person are in one piece
         to_micros(made.now),
     )
     for row in found:
@@ -135,15 +143,21 @@ def _question(row: Row) -> Question:
         asked=OpenPrompt(id=row["id"], code=row["code"], prompt=prompt),
         inquiry_id=row["inquiry_id"],
         broadcast_id=row["broadcast_id"],
-        title=str(json.loads(row["data"]).get("title", "")),
+        title=_title(row["data"]),
     )
 
 
+@lru_cache(maxsize=64)
+def _title(data: str) -> str:
+    """A notice's question is the same for all who answer it."""
+    return str(json.loads(data).get("title", ""))
+
+
 _MATTER = (
-    "i.id, i.number, i.organisation_id, i.member_id, i.owner_id, i.source, i.channel, "
-    "i.kind, i.value, i.contact_name, i.state, i.rating, i.reopened, i.received_at, "
-    "i.deadline_at, i.deadline_provisional, i.closed_at, i.changed_at, "
-    "i.last_inbound_at"
+    *("id", "number", "organisation_id", "member_id", "owner_id", "source", "channel"),
+    *("kind", "value", "contact_name", "state", "rating", "reopened", "received_at"),
+    *("deadline_at", "deadline_provisional", "closed_at", "changed_at"),
+    "last_inbound_at",
 )
 _RECENT = (
     "((i.state <> 'closed' AND i.changed_at >= ?) "
@@ -164,15 +178,15 @@ async def _matters(
         for one in questions
         if one.inquiry_id is not None
     }
-    if not found:
-        return
-    given, values = filled_up({"id": "BIGINT"}, [(id,) for id in sorted(found)])
+    columns = ", ".join(f"i.{name}" for name in _MATTER)
     # In order of ids, so that two that lock many never wait for each other.
     lock = " FOR UPDATE OF i" if db.is_postgres() else ""
-    rows = await db.rows(
-        f"SELECT {_MATTER} FROM {given} k CROSS JOIN inquiries i WHERE i.id = k.id "
+    rows = await select(
+        _MATTER,
+        _ID,
+        [(id,) for id in sorted(found)],
+        f"SELECT {columns} FROM k CROSS JOIN inquiries i WHERE i.id = k.id "
         f"ORDER BY i.id{lock}",
-        *values,
     )
     for row in rows:
         made.add(_matter(row))
@@ -189,25 +203,19 @@ def _matter(row: Row) -> Matter:
 
 async def _recent_ids(made: World, keys: Sequence[Key]) -> set[int]:
     since = to_micros(made.since)
-    given, values = filled_up(_KEY, keys)
-    found = await db.rows(
-        f"SELECT i.id FROM {given} k CROSS JOIN inquiries i "
-        f"WHERE i.kind = k.kind AND i.value = k.value AND {_RECENT}",
-        *values,
-        since,
-        since,
-    )
-    members = {p.member_id for p in made.people.values()} - {None}
-    if members:
-        given, values = filled_up({"id": "BIGINT"}, [(id,) for id in members])
-        found += await db.rows(
-            f"SELECT i.id FROM {given} k CROSS JOIN inquiries i "
-            f"WHERE i.member_id = k.id AND {_RECENT}",
-            *values,
-            since,
-            since,
-        )
+    recent = f"SELECT i.id FROM k CROSS JOIN inquiries i WHERE {_RECENT} AND"
+    same = f"{recent} i.kind = k.kind AND i.value = k.value"
+    found = await select(("id",), _KEY, keys, same, since, since)
+    members = _members(made, keys)
+    theirs = f"{recent} i.member_id = k.id"
+    found += await select(("id",), _ID, members, theirs, since, since)
     return {row["id"] for row in found}
+
+
+def _members(made: World, keys: Sequence[Key]) -> list[tuple[int]]:
+    """Of these addresses, each once."""
+    known = (made.people[key].member_id for key in keys if key in made.people)
+    return list({(id,): None for id in known if id is not None})
 
 
 async def _quoted_ids(core: Core, made: World, messages: Sequence[Message]) -> set[int]:
@@ -222,18 +230,16 @@ async def _quoted_ids(core: Core, made: World, messages: Sequence[Message]) -> s
         for one in messages
         for quoted in one.answers_to
     ]
-    if not quotes:
-        return found
-    columns = {"id": "BIGINT", "channel": "TEXT", **_KEY, "provider_id": "TEXT"}
-    given, values = db.table(columns, quotes)
-    rows = await db.rows(
-        f"SELECT k.id, o.id AS outbound, o.inquiry_id FROM {given} k "
+    rows = await select(
+        ("id", "outbound", "inquiry_id"),
+        {**_ID, "channel": "TEXT", **_KEY, "provider_id": "TEXT"},
+        quotes,
+        "SELECT k.id, o.id AS outbound, o.inquiry_id FROM k "
         "CROSS JOIN outbox o WHERE o.channel = k.channel "
         "AND o.provider_id = k.provider_id AND o.provider_id <> '' "
-        "AND o.kind = k.kind AND o.value = k.value AND o.inquiry_id IS NOT NULL "
-        "ORDER BY o.id",
-        *values,
+        "AND o.kind = k.kind AND o.value = k.value AND o.inquiry_id IS NOT NULL",
     )
+    rows.sort(key=lambda row: int(row["outbound"]))
     made.quoted = {row["id"]: row["inquiry_id"] for row in rows}
     return found | set(made.quoted.values())
 
@@ -250,46 +256,47 @@ async def _named_ids(made: World, messages: Sequence[Message]) -> set[int]:
         numbers = numbers_in(f"{one.subject}\n{one.text}")[:MOST_NUMBERS]
         if numbers:
             made.named[one.id] = list(dict.fromkeys(numbers))
-    wanted = {number for numbers in made.named.values() for number in numbers}
-    if not wanted:
-        return set()
-    rows = await db.rows(
-        f"SELECT id FROM inquiries WHERE number IN ({db.marks(len(wanted))})", *wanted
+    wanted = {(number,) for numbers in made.named.values() for number in numbers}
+    rows = await select(
+        ("id",),
+        {"number": "TEXT"},
+        list(wanted),
+        "SELECT i.id FROM k CROSS JOIN inquiries i WHERE i.number = k.number",
     )
     return {row["id"] for row in rows}
 
 
 async def _ways(made: World) -> None:
     """How to reach whom a rating may have to be thanked for."""
-    rated = sorted(
+    rated = {
         one.inquiry_id
         for questions in made.questions.values()
         for one in questions
         if one.inquiry_id in made.matters
-    )
-    if not rated:
-        return
-    rows = await db.rows(
-        f"SELECT {_MESSAGE}, inquiry_id FROM inbound WHERE id IN "
-        f"(SELECT MAX(id) FROM inbound WHERE inquiry_id IN ({db.marks(len(rated))}) "
-        "AND NOT automatic GROUP BY inquiry_id)",
-        *rated,
+    }
+    columns = ", ".join(f"i.{name}" for name in _MESSAGE)
+    rows = await select(
+        ("matter", *_MESSAGE),
+        _ID,
+        [(id,) for id in rated],
+        f"SELECT k.id AS matter, {columns} FROM k CROSS JOIN inbound i WHERE i.id = "
+        "(SELECT MAX(l.id) FROM inbound l WHERE l.inquiry_id = k.id "
+        "AND NOT l.automatic)",
     )
     for row in rows:
-        made.last_in[row["inquiry_id"]] = reach_of(_message(row))
-    members = {made.matters[id].member_id for id in rated} - {None}
-    await _homes(made, members)
+        matter = row.pop("matter")
+        made.last_in[matter] = _message(row)
+    members = {made.matters[id].member_id for id in rated if id is not None}
+    await _homes(made, members - {None})
 
 
 async def _homes(made: World, members: Collection[int | None]) -> None:
     """All verified addresses of these members."""
-    if not members:
-        return
-    rows = await db.rows(
-        f"SELECT {_PERSON} FROM addresses a JOIN members m ON m.id = a.member_id "
-        f"WHERE a.member_id IN ({db.marks(len(members))}) "
-        "AND a.verified_at IS NOT NULL ORDER BY a.id",
-        *members,
+    rows = await select(
+        _PERSON,
+        _ID,
+        [(id,) for id in members],
+        f"{_PERSONS} a.member_id = k.id AND a.verified_at IS NOT NULL ORDER BY a.id",
     )
     for row in rows:
         key = row["kind"], row["value"]
@@ -297,39 +304,51 @@ async def _homes(made: World, members: Collection[int | None]) -> None:
         made.homes.setdefault(row["member_id"], []).append(person)
 
 
-async def _organisations(made: World) -> None:
-    """Which centre works the matters of each branch; the names of both."""
-    branches = {one.branch_id for one in made.members.values()}
-    paths = await _paths(branches)
+async def organisations(made: World) -> None:
+    """Which centre works the new matters of each branch; the names of those that are
+    named in what is said. Read once it is known which: most messages need none."""
+    new = [one for one in made.opened if one.new]
+    members = (made.members[one.member_id] for one in new if one.member_id is not None)
+    paths = await _paths({one.branch_id for one in members})
     wanted = {id for above in paths.values() for id in above}
-    wanted |= {one.organisation_id for one in made.matters.values()}
-    found = await db.rows(
-        "SELECT id, name, kind, path, parent_id FROM organisations "
-        f"WHERE parent_id IS NULL OR id IN ({db.marks(len(wanted)) or 'NULL'}) "
-        "ORDER BY id DESC",
-        *wanted,
+    wanted |= {one.matter.organisation_id for one in made.said}
+    found = await select(
+        ("id", "name", "kind", "path"),
+        _ID,
+        [(id,) for id in wanted],
+        "SELECT o.id, o.name, o.kind, o.path FROM k CROSS JOIN organisations o "
+        "WHERE o.id = k.id",
     )
     depth = {
         row["id"]: len(row["path"])
         for row in found
         if row["kind"] in ("centre", "county")
     }
-    for row in found:
-        made.organisations[row["id"]] = row["name"]
-        if row["parent_id"] is None:
-            made.top = row["id"]
+    made.organisations = {row["id"]: row["name"] for row in found}
     for branch, above in paths.items():
         centres = [id for id in above if id in depth]
         if centres:
             made.centres[branch] = max(centres, key=lambda id: depth[id])
+    if new:
+        await _top(made)
+
+
+async def _top(made: World) -> None:
+    found = await db.rows(
+        "SELECT id, name FROM organisations WHERE parent_id IS NULL ORDER BY id LIMIT 1"
+    )
+    for row in found:
+        made.top = row["id"]
+        made.organisations[row["id"]] = row["name"]
 
 
 async def _paths(branches: Collection[int]) -> dict[int, list[int]]:
     """The organisations above each, itself among them."""
-    found = await db.rows(
-        "SELECT id, path FROM organisations "
-        f"WHERE id IN ({db.marks(len(branches)) or 'NULL'})",
-        *branches,
+    found = await select(
+        ("id", "path"),
+        _ID,
+        [(id,) for id in branches],
+        "SELECT o.id, o.path FROM k CROSS JOIN organisations o WHERE o.id = k.id",
     )
     return {
         row["id"]: [int(one) for one in row["path"].strip("/").split("/")]
@@ -339,22 +358,15 @@ async def _paths(branches: Collection[int]) -> dict[int, list[int]]:
 
 async def _opt_outs(made: World, keys: Sequence[Key]) -> None:
     """Refusals in force at these addresses, or of their members."""
-    columns = "o.id, o.kind, o.value, o.member_id"
-    given, values = filled_up(_KEY, keys)
-    found = await db.rows(
-        f"SELECT {columns} FROM {given} k CROSS JOIN opt_outs o "
-        "WHERE o.kind = k.kind AND o.value = k.value AND o.ended_at IS NULL",
-        *values,
+    names = ("id", "kind", "value", "member_id")
+    columns = ", ".join(f"o.{name}" for name in names)
+    held = f"SELECT {columns} FROM k CROSS JOIN opt_outs o WHERE o.ended_at IS NULL AND"
+    found = await select(
+        names, _KEY, keys, f"{held} o.kind = k.kind AND o.value = k.value"
     )
-    members = {made.people[key].member_id for key in keys if key in made.people}
-    members -= {None}
-    if members:
-        given, values = filled_up({"id": "BIGINT"}, [(id,) for id in members])
-        found += await db.rows(
-            f"SELECT {columns} FROM {given} k CROSS JOIN opt_outs o "
-            "WHERE o.member_id = k.id AND o.ended_at IS NULL",
-            *values,
-        )
+    found += await select(
+        names, _ID, _members(made, keys), f"{held} o.member_id = k.id"
+    )
     for row in {row["id"]: row for row in found}.values():
         made.refuse(OptOut(**row))
 
@@ -362,19 +374,20 @@ async def _opt_outs(made: World, keys: Sequence[Key]) -> None:
 async def _counts(core: Core, made: World, keys: Sequence[Key]) -> None:
     """How much each wrote lately; counted no further than the limits."""
     policy = core.settings.policy
-    given, values = filled_up(_KEY, keys)
-    rows = await db.rows(
+    rows = await select(
+        ("kind", "value", "wrote", "asked"),
+        _KEY,
+        keys,
         "SELECT k.kind, k.value, (SELECT COUNT(*) FROM (SELECT 1 FROM inbound i WHERE "
         "i.kind = k.kind AND i.value = k.value AND i.received_at >= ? "
         f"LIMIT {policy.messages_per_10_minutes + 1}) AS w) AS wrote, "
         "(SELECT COUNT(*) FROM (SELECT 1 FROM inquiries i WHERE i.kind = k.kind "
         "AND i.value = k.value AND i.received_at >= ? "
-        f"LIMIT {policy.automatic_answers_per_day + 1}) AS q) AS asked FROM {given} k",
+        f"LIMIT {policy.automatic_answers_per_day + 1}) AS q) AS asked FROM k",
         to_micros(made.now - timedelta(minutes=10)),
         to_micros(made.now - timedelta(days=1)),
-        *values,
     )
-    for row in (one for one in rows if one["kind"] is not None):
+    for row in rows:
         made.wrote[row["kind"], row["value"]] = row["wrote"]
         made.asked[row["kind"], row["value"]] = row["asked"]
 
@@ -383,20 +396,17 @@ async def _replies(core: Core, made: World, messages: Sequence[Message]) -> None
     """What was sent since each message, where a channel counts that."""
     if not counts_replies(core):
         return
-    columns = {"id": "BIGINT", "channel": "TEXT", **_KEY, "at": "BIGINT"}
-    given, values = filled_up(
-        columns,
+    rows = await select(
+        ("id", "n"),
+        {**_ID, "channel": "TEXT", **_KEY, "at": "BIGINT"},
         [
             (one.id, one.channel, *_conversation(one), to_micros(one.received_at))
             for one in messages
         ],
-    )
-    rows = await db.rows(
-        f"SELECT k.id, COUNT(*) AS n FROM {given} k CROSS JOIN attempts a "
+        "SELECT k.id, COUNT(*) AS n FROM k CROSS JOIN attempts a "
         "WHERE a.channel = k.channel AND a.kind = k.kind AND a.value = k.value "
         "AND a.journalled_at >= k.at AND a.outcome IN ('', 'accepted', 'unknown') "
         "GROUP BY k.id",
-        *values,
     )
     made.replies = {row["id"]: row["n"] for row in rows}
 

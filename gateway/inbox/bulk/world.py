@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from gateway.channels import Reach
+from gateway.channels import Route
 from gateway.contract import Address, AddressKind, MessageKind
 from gateway.prompts import OpenPrompt
 from gateway.status import InquiryState
@@ -84,7 +84,8 @@ class Question:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Matter:
-    """An inquiry. `new` ones have no row yet."""
+    """An inquiry. `new` ones have no row yet, and no organisation until all of the
+    batch is decided."""
 
     id: int
     number: str
@@ -138,9 +139,9 @@ class Letter:
     message_kind: MessageKind
     channel: str
     address: Address
-    text: str
     variables: Mapping[str, str]
-    extras: Mapping[str, str]
+    text: str = ""
+    extras: Mapping[str, str] = field(default_factory=dict)
     dedupe_key: str | None = None
     member_id: int | None = None
     inquiry_id: int | None = None
@@ -149,8 +150,20 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Saying:
+    """A letter about a matter that waits for its words, until it is known which centre
+    they name; `values` are the letter's own."""
+
+    letter: Letter
+    matter: Matter
+    text_name: str
+    route: Route
+    values: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A row for an inquiry's timeline."""
+    """A row for an inquiry's timeline; with a letter its text is the letter's."""
 
     inquiry_id: int
     kind: str
@@ -184,11 +197,12 @@ class World:
     replies: dict[int, int] = field(default_factory=dict)  # message -> sent since
     wrote: dict[Key, int] = field(default_factory=dict)  # in the last ten minutes
     asked: dict[Key, int] = field(default_factory=dict)  # inquiries of one day
-    last_in: dict[int, Reach] = field(default_factory=dict)  # inquiry -> way to it
+    last_in: dict[int, Message] = field(default_factory=dict)  # inquiry -> newest
     counters: dict[str, int] = field(default_factory=dict)  # day -> last number
     numbered: set[str] = field(default_factory=set)  # days that gave a number
     ids: Iterator[int] = field(default_factory=lambda: iter(()))  # of new inquiries
     letters: list[Letter] = field(default_factory=list)
+    said: list[Saying] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
     answered: list[Question] = field(default_factory=list)
     refused: list[OptOut] = field(default_factory=list)
@@ -219,9 +233,11 @@ class World:
 
     def matters_of(self, message: Message) -> list[Matter]:
         """Of this address or its member, oldest first, each once."""
-        found = {one.id: one for one in self.by_key.get(message.key, ())}
-        if message.member_id is not None:
-            found |= {one.id: one for one in self.by_member.get(message.member_id, ())}
+        here = self.by_key.get(message.key, [])
+        theirs = self.by_member.get(message.member_id or 0, [])
+        if not here or not theirs or here == theirs:
+            return here or theirs
+        found = {one.id: one for one in (*here, *theirs)}
         return [found[id] for id in sorted(found)]
 
     def open_ones(self, matters: list[Matter]) -> list[int]:

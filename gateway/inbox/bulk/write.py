@@ -1,101 +1,19 @@
 """Stores what a batch of decisions changed: one statement for each kind of row."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from gateway import database as db
 from gateway.actors import GATEWAY
 from gateway.database import to_micros
+from gateway.inbox.bulk.statements import Statement, insert, next_ids, update
 from gateway.inbox.bulk.world import Letter, Line, Matter, Message, World
 from gateway.inquiries.busy import Busy
 from gateway.members import consent
 from gateway.outbox.enqueue import PRIORITY
 from gateway.status import OutboundState
-
-Statement = tuple[str, Sequence[Any]]
-
-_CELLS = 28_000  # SQLite takes 32,766 values in a statement
-_STEP = 32  # statements have a multiple of so many rows
-
-
-async def next_ids(table: str, count: int) -> Sequence[int]:
-    """Ids for rows that name each other before they are stored, ascending.
-
-    On SQLite the transaction has the only writer; on PostgreSQL ids that stay unused
-    are lost, which harms nobody.
-    """
-    if db.is_postgres():
-        found = await db.rows(
-            f"SELECT nextval(pg_get_serial_sequence('{table}', 'id')) AS id "
-            f"FROM generate_series(1, {count})"
-        )
-        return sorted(row["id"] for row in found)
-    found = await db.rows("SELECT seq FROM sqlite_sequence WHERE name = ?", table)
-    first = (found[0]["seq"] if found else 0) + 1
-    return range(first, first + count)
-
-
-def insert(
-    table: str,
-    columns: Mapping[str, str],
-    rows: Sequence[Sequence[Any]],
-    *,
-    constants: str = "",
-    as_: Mapping[str, str] | None = None,
-    conflict: str = "",
-) -> list[Statement]:
-    """`columns` maps a column to BIGINT or TEXT, `as_` one to another expression;
-    `constants` are `column: literal` pairs for all rows."""
-    fixed = [pair.partition(": ") for pair in constants.split("; ") if pair]
-    names = ", ".join([*columns, *(name for name, _, _ in fixed)])
-    given = [(as_ or {}).get(name, f"g.{name}") for name in columns]
-    values = ", ".join([*given, *(literal for _, _, literal in fixed)])
-    return [
-        (
-            f"INSERT INTO {table} ({names}) SELECT {values} FROM {source} g "
-            f"WHERE g.{next(iter(columns))} IS NOT NULL {conflict}",
-            cells,
-        )
-        for source, cells in _tables(columns, rows)
-    ]
-
-
-def update(
-    table: str,
-    columns: Mapping[str, str],
-    rows: Sequence[Sequence[Any]],
-    *,
-    as_: Mapping[str, str] | None = None,
-) -> list[Statement]:
-    """Set these columns of the rows that the first one, `id`, names."""
-    sets = ", ".join(
-        f"{name} = {(as_ or {}).get(name, f'g.{name}')}" for name in list(columns)[1:]
-    )
-    return [
-        (f"UPDATE {table} SET {sets} FROM {source} g WHERE {table}.id = g.id", cells)
-        for source, cells in _tables(columns, rows)
-    ]
-
-
-def _tables(
-    columns: Mapping[str, str], rows: Sequence[Sequence[Any]]
-) -> Iterator[tuple[str, list[Any]]]:
-    size = _CELLS // len(columns)
-    for start in range(0, len(rows), size):
-        yield filled_up(columns, rows[start : start + size])
-
-
-def filled_up(
-    columns: Mapping[str, str], rows: Sequence[Sequence[Any]]
-) -> tuple[str, list[Any]]:
-    """`db.table`, filled up with empty rows to one of few sizes: SQLite then finds the
-    statement prepared. A row without its first value stands for nothing."""
-    if db.is_postgres():
-        return db.table(columns, rows)
-    empty = (None,) * len(columns)
-    return db.table(columns, [*rows, *[empty] * (-len(rows) % _STEP)])
 
 
 async def world(made: World, messages: Sequence[Message], expires: timedelta) -> None:
@@ -122,6 +40,13 @@ def _micros(at: datetime | None) -> int | None:
 
 
 _json = json.JSONEncoder(ensure_ascii=False).encode
+_quoted = json.encoder.encode_basestring
+
+
+def _texts(given: Mapping[str, str]) -> str:
+    """As `_json`, without its preparations: there are two of these in each letter."""
+    pairs = [f"{_quoted(name)}: {_quoted(text)}" for name, text in given.items()]
+    return "{" + ", ".join(pairs) + "}"
 
 
 def _people(made: World) -> list[Statement]:
@@ -151,7 +76,7 @@ def _people(made: World) -> list[Statement]:
         "addresses",
         columns,
         new,
-        constants=f"verified_how: ''; created_at: {to_micros(made.now)}",
+        constants={"verified_how": "", "created_at": to_micros(made.now)},
         conflict="ON CONFLICT (kind, value) DO UPDATE SET "
         "display_name = excluded.display_name, "
         "last_inbound_at = excluded.last_inbound_at",
@@ -201,9 +126,13 @@ def _letters(made: World, expires: timedelta) -> list[Statement]:
         "outbox",
         _LETTER,
         [_letter(one) for one in made.letters],
-        constants=f"state: '{OutboundState.QUEUED}'; reason: ''; detail: ''; "
-        f"due_at: {now}; expires_at: {to_micros(made.now + expires)}; attempts: 0; "
-        f"throttled: 0; provider_id: ''; created_at: {now}; changed_at: {now}",
+        constants={
+            "state": OutboundState.QUEUED.value,
+            **dict.fromkeys(("reason", "detail", "provider_id"), ""),
+            **dict.fromkeys(("attempts", "throttled"), 0),
+            **dict.fromkeys(("due_at", "created_at", "changed_at"), now),
+            "expires_at": to_micros(made.now + expires),
+        },
         conflict="ON CONFLICT (dedupe_key) DO NOTHING",
     )
 
@@ -221,8 +150,8 @@ def _letter(one: Letter) -> tuple[Any, ...]:
         one.address.kind.value,
         one.address.value,
         one.text,
-        _json(one.variables),
-        _json(one.extras),
+        _texts(one.variables),
+        _texts(one.extras),
     )
 
 
@@ -269,7 +198,7 @@ def _matters(made: World) -> list[Statement]:
         "inquiries",
         _NEW_MATTER,
         [_new_matter(one) for one in changed if one.new],
-        constants="source: 'message'; outcome: ''; attention: ''; reopened: 0",
+        constants={"source": "message", "outcome": "", "attention": "", "reopened": 0},
         as_=_TRUTH,
     )
     rows = [_matter(one) for one in changed if not one.new]
@@ -329,7 +258,7 @@ def _lines(made: World) -> list[Statement]:
         "inquiry_events",
         columns,
         [_line(one) for one in made.lines],
-        constants=f"at: {to_micros(made.now)}; actor: '{GATEWAY.name}'",
+        constants={"at": to_micros(made.now), "actor": GATEWAY.name},
     )
 
 
@@ -337,26 +266,31 @@ def _line(one: Line) -> tuple[Any, ...]:
     return (
         one.inquiry_id,
         one.kind,
-        one.text,
+        one.letter.text if one.letter else one.text,
         _json(one.data) if one.data else "{}",
         one.inbound_id,
-        None if one.letter is None else one.letter.id,
+        one.letter.id if one.letter else None,
     )
 
 
 def _questions(made: World) -> list[Statement]:
-    columns = {
-        "id": "BIGINT",
-        "answer": "TEXT",
-        "inbound_id": "BIGINT",
-        "closed_at": "BIGINT",
-    }
+    """`closed_at` is in an index, where even the same value costs: it is left out for
+    questions that stay open."""
+    columns = {"id": "BIGINT", "answer": "TEXT", "inbound_id": "BIGINT"}
     last = {one.asked.id: one for one in made.answered}
-    rows = [
-        (id, one.answer, one.inbound_id, _micros(one.closed_at))
+    kept = [
+        (id, one.answer, one.inbound_id)
         for id, one in last.items()
+        if one.closed_at is None
     ]
-    return update("prompts", columns, rows)
+    closed = [
+        (id, one.answer, one.inbound_id, to_micros(one.closed_at))
+        for id, one in last.items()
+        if one.closed_at is not None
+    ]
+    return update("prompts", columns, kept) + update(
+        "prompts", {**columns, "closed_at": "BIGINT"}, closed
+    )
 
 
 def _opt_outs(made: World) -> list[Statement]:
@@ -382,7 +316,7 @@ def _opt_outs(made: World) -> list[Statement]:
         )
         for one in made.refused
     ]
-    added = insert("opt_outs", columns, new, constants=f"how: 'word'; at: {now}")
+    added = insert("opt_outs", columns, new, constants={"how": "word", "at": now})
     ended = {"id": "BIGINT", "ended_at": "BIGINT", "ended_how": "TEXT"}
     held = (one for known in made.opt_outs.values() for one in known)
     rows = [(one.id, now, "word") for one in held if one.ended and one.id]

@@ -104,6 +104,10 @@ worlds = st.fixed_dictionaries(
         "busy": st.integers(0, 12),  # messages of the first person before
     }
 )
+NOTHING: dict[str, Any] = {
+    **{name: [] for name in ("inquiries", "asked", "refused")},
+    **dict.fromkeys(("clerks", "busy"), 0),
+}
 
 
 @pytest.fixture(params=["plain", "counting"])
@@ -362,3 +366,49 @@ def _anonymous(core: Core, row: db.Row, numbers: dict[int, str]) -> None:
             id = tokens.verify(core.keys.derive("inquiry"), "inquiry", token)
             extras["reply_token"] = numbers[id or 0]
         row["extras"] = extras
+
+
+@pytest.mark.parametrize("channels", ["plain"], indirect=True)
+async def test_more_than_a_statement_takes_keep_their_order(core: Core) -> None:
+    """Six hundred people, twice each: one matter a person, with two lines in order."""
+    await begin(core, {**NOTHING, "clerks": 1}, [])
+    now, people = core.clock.now(), [f"+86138{n:08}" for n in range(600)]
+    await Inbound.bulk_create(
+        Inbound(
+            channel="短信",
+            key=f"{word}{value}",
+            kind="phone",
+            value=value,
+            text=word,
+            payload=b"",
+            received_at=now,
+        )
+        for word in ("请问党费怎么交？", "再补充一点")
+        for value in people
+    )
+    assert await Router(core, nothing_today).step() == 1200
+    found = await db.rows(
+        "SELECT i.value, e.kind, e.text FROM inquiries i "
+        "JOIN inquiry_events e ON e.inquiry_id = i.id "
+        "WHERE e.inbound_id IS NOT NULL ORDER BY i.value, e.id"
+    )
+    assert [tuple(row.values()) for row in found] == [
+        line
+        for value in people
+        for line in (
+            (value, "received", "请问党费怎么交？"),
+            (value, "message_in", "再补充一点"),
+        )
+    ]
+    assert await Outbound.filter(message_kind="receipt").count() == 600
+    assert await AddressRow.filter(value__in=people).count() == 600
+
+
+async def test_who_wrote_last_is_kept_where_it_decides(
+    core: Core, channels: ChannelSet
+) -> None:
+    await begin(core, NOTHING, [{"who": 0, "text": "您好"}, {"who": 1, "text": "您好"}])
+    assert await Router(core, nothing_today).step() == 2
+    kept = await AddressRow.filter(last_inbound_at__isnull=False)
+    answering = [one for one in channels if not one.capabilities.proactive]
+    assert [row.kind for row in kept] == ["qq"] * len(answering)

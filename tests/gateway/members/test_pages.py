@@ -1,6 +1,7 @@
 """The list, the card, registration, consent."""
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from gateway.database import rows, transaction
 from gateway.errors import RequestError
 from gateway.members import consent, registry
 from gateway.members.registry import Draft, Filter
-from gateway.tables import AddressRow, Member, OptOutRow, PromptRow
+from gateway.tables import AddressRow, Inbound, Member, OptOutRow, PromptRow
 from gateway.web.keys import CORE
 from tests.console import Console
 
@@ -72,6 +73,25 @@ async def test_paging_goes_through_everybody_once_and_back(console: Console) -> 
     assert (first.before, third.after) == (None, None)
     back = await registry.page(actor, Filter(), before=third.before, size=3)
     assert [m.id for m in back.members] == [m.id for m in second.members]
+
+
+async def test_the_list_tells_when_each_wrote_last(console: Console) -> None:
+    wrote = await _member(console, "江金凤", "+8613800138000")
+    silent = await _member(console, "洪秀梅", "+8613800138001")
+    now = console.app[CORE].clock.now()
+    for hours, automatic in ((30, False), (20, False), (10, True)):
+        await Inbound.create(
+            channel="短信",
+            key=f"{hours} hours",
+            kind="phone",
+            value="+8613800138000",
+            text="您好",
+            automatic=automatic,
+            payload=b"",
+            received_at=now - timedelta(hours=hours),
+        )
+    found = await registry.last_contacts([wrote, silent])
+    assert found == {wrote.id: now - timedelta(hours=20)}
 
 
 async def test_register_change_and_see_it_in_the_audit(console: Console) -> None:
