@@ -26,6 +26,7 @@ log = structlog.get_logger()
 TURNS = 8  # of the event loop, from a socket with bytes to a delivery and to spare
 CROWD = 8  # deliveries that wait at once
 PRESSED_SECONDS = 0.2  # since a crowd was last seen
+GATHER_SECONDS = 0.005  # for a crowd to come back, at most
 PATIENCE_SECONDS = 2.0  # for a commit; providers wait about five for their answer
 DRAIN_BYTES = 1024 * 1024  # of the spool, in one commit
 LOOK_SECONDS = 60.0  # between two looks at the reserve
@@ -54,6 +55,9 @@ class Inbox:
         self._patience = patience
         self._waiting: list[_Delivery] = []
         self._pressed_until = -1.0
+        self._crowd = 0  # deliveries in the last commit, where they were many ...
+        self._took = 0.0  # ... and the seconds it took
+        self._back = asyncio.Event()  # as many wait again
         self._attempt: asyncio.Future[Stored] | None = None
         self._spool = Spool(storage.data_dir / "spool", storage.spool_mib * 1024 * 1024)
 
@@ -86,6 +90,8 @@ class Inbox:
         self._waiting.append(_Delivery(channel, events, told))
         if len(self._waiting) == 1:
             self._core.wakeups.wake("inbox")
+        if len(self._waiting) == self._crowd:
+            self._back.set()
 
     async def run(self) -> None:
         """Commit for ever. Deliveries that wait when this ends were never stored."""
@@ -100,8 +106,10 @@ class Inbox:
                 await self._core.wakeups.wait("inbox", 1.0)
                 await self.drain()
                 while self._waiting:
-                    await _let_read()
+                    await self._gather()
+                    began = loop.time()
                     await self.commit()
+                    self._took = loop.time() - began
         finally:
             self._close()
 
@@ -125,10 +133,26 @@ class Inbox:
         if space.log_long:
             log.error("database.log_long")
 
+    async def _gather(self) -> None:
+        """What has arrived gets as far as here, and shares the commit.
+
+        A crowd that was served comes back at once, most of it. It is waited for as
+        long as its last commit took, as one commit costs little more than half of one.
+        """
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        if len(self._waiting) >= self._crowd:
+            return
+        self._back.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(self._took, GATHER_SECONDS)):
+                await self._back.wait()
+
     async def commit(self) -> None:
         """One transaction for all that waits; after a failure, one for each."""
         batch, self._waiting = self._waiting, []
-        if len(batch) >= CROWD:  # and most will come back once they are served
+        self._crowd = len(batch) if len(batch) >= CROWD else 0
+        if self._crowd:  # and most will come back once they are served
             self._pressed_until = self._core.clock.monotonic() + PRESSED_SECONDS
         if self._spool.waiting:
             await self._set_by(batch)  # behind what came before
@@ -242,12 +266,6 @@ def _settle(stored: asyncio.Future[None], fault: Exception | None) -> None:
         stored.set_result(None)
     else:
         stored.set_exception(fault)
-
-
-async def _let_read() -> None:
-    """No waiting: what has arrived gets as far as here, and shares the commit."""
-    for _ in range(TURNS):
-        await asyncio.sleep(0)
 
 
 def _heed(attempt: asyncio.Future[Stored]) -> None:
