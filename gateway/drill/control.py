@@ -6,23 +6,26 @@ import sqlite3
 import sys
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from gateway.drill import naive
 from gateway.drill.checker import Evidence, Kill, Message, Verdict, judge
+from gateway.drill.ledgers import Tail
 from gateway.drill.peers import mail_facts
-from gateway.drill.processes import ROOT, end, share_words, sink
+from gateway.drill.processes import ROOT, START_SECONDS, end, share_words, sink, until
 from gateway.status import OutboundState
 
 CHANNEL = "mail"
 WINDOW = 32
-LIFE_SECONDS = (0.15, 0.6)  # of one process, from its start to the kill
+ARRIVE = 200  # messages at most between a start and its kill
 
 
 async def control(
     folder: Path, design: str, kills: int, messages: int, seed: int
 ) -> Verdict:
-    """Kill the sender at random moments, let the last one finish, and count.
+    """Kill the sender after random numbers of messages, let the last one finish, and
+    count.
 
     `folder` is empty and of this drill alone.
     """
@@ -32,11 +35,13 @@ async def control(
     manners = share_words(delay=0.06, refuse=0.01, drop=0.002, seed=seed)
     words = ("--ledger", str(ledger), *manners)
     chance = random.Random(seed)
+    tail = Tail(ledger, b'"arrived"')
     done = []
     async with sink("gateway.drill.mail_sink", *words, log=folder / "log") as peer:
         for _ in range(kills):
             process = await _start(design, base, peer.port)
-            await asyncio.sleep(chance.uniform(*LIFE_SECONDS))
+            wanted = tail.count() + chance.randint(1, ARRIVE)
+            await until(partial(_reached, process, tail, wanted), START_SECONDS)
             end(process.pid)
             await process.wait()
             done.append(Kill(at=time.time(), open={CHANNEL: _open(base)}))
@@ -51,6 +56,13 @@ async def control(
             windows={CHANNEL: WINDOW},
         )
     )
+
+
+async def _reached(
+    process: asyncio.subprocess.Process, tail: Tail, wanted: int
+) -> bool:
+    """Whether so many messages have arrived, or there is nothing more to send."""
+    return tail.count() >= wanted or process.returncode is not None
 
 
 async def _start(design: str, base: Path, port: int) -> asyncio.subprocess.Process:

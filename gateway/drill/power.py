@@ -16,17 +16,19 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 
-from gateway.drill.ledgers import Acknowledged, Arrived, Fact
+from gateway.drill.ledgers import Acknowledged, Arrived, Fact, Tail
 from gateway.drill.notices import approved, press_start
 from gateway.drill.peers import Manners, Peer, peers
 from gateway.drill.processes import START_SECONDS, until
 from gateway.drill.site import Api, Site, prepared
 
 SIZE_MIB = 256
+CARELESS_ROWS = (2000, 9000)  # told before the careless writer is stopped
 PROGRAMS = ("losetup", "mount", "umount", "mkfs.ext4")
 
 
@@ -71,9 +73,16 @@ async def power(
             await until(api.healthy, START_SECONDS)
             id = await approved(site, api, "power")
             await press_start(site, api, id)
+            await until(partial(_begun, met), START_SECONDS)
             return [await _picture(folder, site, met, chance) for _ in range(pictures)]
         finally:
             await site.close()
+
+
+async def _begun(met: Sequence[Peer]) -> bool:
+    """Whether a message has arrived."""
+    facts = (fact for peer in met for fact in peer.facts())
+    return any(isinstance(fact, Arrived) for fact in facts)
 
 
 async def _picture(
@@ -173,7 +182,9 @@ async def _careless(folder: Path, chance: random.Random) -> Picture:
         *(sys.executable, "-c", _WRITER, str(base), str(ledger))
     )
     try:
-        await asyncio.sleep(chance.uniform(0.8, 2.0))
+        tail = Tail(ledger, b"\n")
+        wanted = tail.count() + chance.randint(*CARELESS_ROWS)
+        await until(partial(_has, tail, wanted), START_SECONDS)
         writer.send_signal(signal.SIGSTOP)
         told = _last_number(ledger)
         copy = folder / "copy.img"
@@ -190,6 +201,10 @@ async def _careless(folder: Path, chance: random.Random) -> Picture:
     return Picture(
         told=told, missing=[f"row {n}" for n in range(kept + 1, told + 1)], whole=whole
     )
+
+
+async def _has(tail: Tail, wanted: int) -> bool:
+    return tail.count() >= wanted
 
 
 def _last_number(ledger: Path) -> int:
