@@ -170,10 +170,15 @@ async def run(*words: str) -> None:
 
 async def control(folder: Path, pictures: int, seed: int) -> list[Picture]:
     """The same with a writer that commits with `synchronous = NORMAL`: it must be
-    found to lose rows that it had called durable."""
+    found to lose rows that it had called durable. Ends with the first such picture."""
     chance = random.Random(seed)
     async with mounted(await _formatted(folder / "disk.img"), folder / "data"):
-        return [await _careless(folder, chance) for _ in range(pictures)]
+        found = []
+        for _ in range(pictures):
+            found.append(await _careless(folder, chance))
+            if found[-1].missing:
+                break
+    return found
 
 
 async def _careless(folder: Path, chance: random.Random) -> Picture:

@@ -28,7 +28,8 @@ async def test_what_was_told_survives_a_power_cut(folder: Path) -> None:  # D-1
 
 async def test_a_careless_writer_is_found_to_lose_what_it_told(folder: Path) -> None:
     try:
-        found = await power.control(folder, 4, 12371)
+        # It may have been about to write its pages out: then it gets another chance.
+        found = await power.control(folder, 30, 12371)
     except power.NotAllowed as error:
         pytest.skip(str(error))
-    assert any(one.missing for one in found)
+    assert found[-1].missing
