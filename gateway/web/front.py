@@ -21,7 +21,7 @@ from gateway.web import access, headers, hooks, plain
 from gateway.web.keys import CORE, DOORS, INBOX, Accepts
 
 IDLE_SECONDS = 1800.0  # without an answer, once or twice as long: the provider is gone
-STOP_SECONDS = 1.0  # how long a stop waits for what is being stored
+STOP_SECONDS = 0.5  # how long a stop waits for what is being stored
 UNREAD = 128 * 1024  # bytes of pushes behind the one that is being stored
 
 

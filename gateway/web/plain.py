@@ -38,9 +38,13 @@ class Head:
     headers: CIMultiDictProxy[str]
 
 
-@lru_cache(maxsize=512)  # a provider writes the same head again and again
 def read(head: bytes) -> Head | None:
     """What stands before `END`; None where it is not plain."""
+    return _read(head) if len(head) <= LONGEST_HEAD else None
+
+
+@lru_cache(maxsize=512)  # a provider writes the same head again and again
+def _read(head: bytes) -> Head | None:
     request, *lines = head.split(b"\r\n")
     asked = _REQUEST.fullmatch(request)
     fields = [_FIELD.fullmatch(line) for line in lines]

@@ -53,6 +53,7 @@ HEADS = {
     "a folded line": PLAIN.replace(b"Empty:", b"Empty: a\r\n b"),
     "no colon": PLAIN.replace(b"Empty:", b"Empty"),
     "no name": PLAIN.replace(b"Empty:", b":x"),
+    "a long header": PLAIN.replace(b"Empty:", b"Full: " + b"a" * plain.LONGEST_HEAD),
     "a bare line feed": PLAIN.replace(b"Empty:", b"Empty: a\nX: b"),
     "a bare carriage return": PLAIN.replace(b"Empty:", b"Empty: a\rX: b"),
     "a NUL": PLAIN.replace(b"Empty:", b"Empty: \0"),
