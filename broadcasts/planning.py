@@ -25,7 +25,7 @@ from gateway.core import Core
 from gateway.database import is_postgres, to_micros
 from gateway.errors import RequestError
 from gateway.outbox.enqueue import PRIORITY
-from gateway.outbox.journal import DEAD_AFTER
+from gateway.outbox.recovery import DEAD_AFTER
 from gateway.phrases import phrase
 from gateway.status import BroadcastState
 from gateway.tables import Content

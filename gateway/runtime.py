@@ -22,7 +22,7 @@ from gateway.inbox import Inbox
 from gateway.inbox.router import Router, Today
 from gateway.leases import Ask, Lease
 from gateway.nodes import LeaseView, NodeView
-from gateway.outbox import journal, receipts
+from gateway.outbox import receipts, recovery
 from gateway.outbox.report import Reports
 from gateway.outbox.sender import Sender
 from gateway.posts import Post
@@ -134,7 +134,7 @@ class Runtime:
     async def recover(self, now: datetime) -> None:
         """Sends of dead processes are unknown; receipts that wait may settle them."""
         async with db.transaction():
-            found = await journal.recover(now, self._alone)
+            found = await recovery.recover(now, self._alone)
             for channel in self.core.channels:
                 await receipts.apply_waiting(self.core, channel.name)
         if found:

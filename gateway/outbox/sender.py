@@ -29,12 +29,14 @@ from gateway.errors import (
 )
 from gateway.leases import Lease, LeaseLost, fence
 from gateway.members import consent
-from gateway.outbox import follow, journal, receipts
+from gateway.outbox import chunks, facts, follow, journal, receipts, recovery
 from gateway.outbox.admit import Admitted, Contents, admit
 from gateway.outbox.arrivals import Arrivals, Delivery, Keyed
 from gateway.outbox.breaker import Breaker
+from gateway.outbox.chunks import Window
+from gateway.outbox.facts import Cap
 from gateway.outbox.gate import UNASKED
-from gateway.outbox.journal import Cap, Onward, Settlement, Window
+from gateway.outbox.journal import Onward, Settlement
 from gateway.outbox.links import link
 from gateway.outbox.measure import Measure, Today
 from gateway.outbox.moves import Moved
@@ -194,9 +196,9 @@ class Sender:
         chunk = self._chunk
         is_idle = room <= 0 and self.breaker.is_open  # else the next of it is the probe
         if lost is None and chunk is not None and is_idle:
-            await journal.let_go(chunk)
+            await chunks.let_go(chunk)
             if not left[chunk["id"]]:
-                await journal.close_chunks([chunk["id"]])
+                await chunks.close_chunks([chunk["id"]])
             return Round(settled=settled, moved=moved)
         if lost is not None or room <= 0:
             return Round(settled=settled, moved=moved, lost=lost, chunk=chunk)
@@ -240,21 +242,21 @@ class Sender:
         core, name, now = self._core, self._channel.name, self._core.clock.now()
         chunk = self._chunk
         if chunk is not None:
-            chunk = await journal.held_fast(chunk)
+            chunk = await chunks.held_fast(chunk)
         if chunk is None:
             epoch = self.lease.epoch if self.lease else 0
-            chunk = await journal.lease_chunk(name, core.node_id, epoch, now)
+            chunk = await chunks.lease_chunk(name, core.node_id, epoch, now)
         if chunk is None:
             return Round()
         seen = await self._window(chunk, room)
         if seen.rows and (until := self._quiet_until(seen.rows[0])) is not None:
-            await journal.postpone_chunks(name, chunk["broadcast_id"], until)
+            await chunks.postpone_chunks(name, chunk["broadcast_id"], until)
             return Round()
         passed = await admit(core, self._channel, seen.rows, self._contents)
-        chunk = await journal.mark(chunk, seen, now)
+        chunk = await chunks.mark(chunk, seen, now)
         is_journalled = chunk["journalled_to"] >= chunk["last_id"]
         if is_journalled and not passed.admitted and not left[chunk["id"]]:
-            await journal.close_chunks([chunk["id"]])
+            await chunks.close_chunks([chunk["id"]])
         return Round(
             admitted=passed.admitted,
             looked_at=len(seen.rows),
@@ -266,10 +268,10 @@ class Sender:
         """The next recipients; of those that are too late more than there is room for:
         they don't leave."""
         cap, now = await self._cap(), to_micros(self._core.clock.now())
-        seen = await journal.window(chunk, room, cap)
+        seen = await chunks.window(chunk, room, cap)
         if room >= MANY or not seen.rows or not _is_over(seen.rows[0], now):
             return seen
-        seen = await journal.window(chunk, MANY, cap)
+        seen = await chunks.window(chunk, MANY, cap)
         late = list(takewhile(lambda row: _is_over(row, now), seen.rows))
         is_last = seen.is_last and len(late) == len(seen.rows)
         return Window(chunk_id=chunk["id"], rows=late, is_last=is_last)
@@ -277,7 +279,7 @@ class Sender:
     async def _cap(self) -> Cap:
         now = self._core.clock.monotonic()
         if self._known_cap is None or now - self._cap_at >= CAP_SECONDS:
-            self._known_cap, self._cap_at = await journal.cap(self._core), now
+            self._known_cap, self._cap_at = await facts.cap(self._core), now
         return self._known_cap
 
     def _quiet_until(self, row: Row) -> Any:
@@ -320,19 +322,19 @@ class Sender:
         held, flying = self._held(), [one.row["id"] for one in self._flying.values()]
         await self._core.commits.run(partial(self._disown, set(held) - {0}, flying))
 
-    async def _disown(self, chunks: set[int], flying: Sequence[int]) -> None:
+    async def _disown(self, of_chunks: set[int], flying: Sequence[int]) -> None:
         if self.lease is not None:
             await fence(self.lease)
-        owner = journal.Owner(
+        owner = recovery.Owner(
             self._core.node_id,
             self.lease.epoch if self.lease else 0,
             is_alone=self.lease is not None,
         )
-        found = await journal.disown(
+        found = await recovery.disown(
             self._channel.name,
             owner,
             flying,
-            chunks,
+            of_chunks,
             self._core.clock.now(),
         )
         if found:
@@ -446,7 +448,7 @@ class Sender:
             gone = {one.id for one in moved}
             left = _less(held, settled)
             touched = {one.chunk_id for one in settled if one.chunk_id}
-            await journal.close_chunks(id for id in touched if not left[id])
+            await chunks.close_chunks(id for id in touched if not left[id])
             await follow.settled(core, self._channel, answered, settled)
         if not told:
             return settled, []

@@ -25,7 +25,7 @@ from gateway.contract import (
 from gateway.core import Core
 from gateway.errors import OutcomeUnknown, PermanentFailure, TransientFailure
 from gateway.members import consent
-from gateway.outbox import journal, moves, receipts
+from gateway.outbox import journal, moves, receipts, recovery
 from gateway.outbox.sender import Sender
 from gateway.settings import Settings, Storage
 from gateway.sla import Calendar
@@ -149,7 +149,7 @@ async def test_what_was_on_its_way_when_the_process_ended_is_unknown(
     flying = sorted(carrier.waiting, key=int)
     carrier.waiting.clear()
     again = await new_sender(core)
-    await core.commits.run(lambda: journal.recover(core.clock.now(), alone=True))
+    await core.commits.run(lambda: recovery.recover(core.clock.now(), alone=True))
     unknown = await Outbound.filter(state="unknown").order_by("id")
     assert [str(row.id) for row in unknown] == flying
     assert {row.reason for row in unknown} == {"process_ended"}
@@ -431,7 +431,7 @@ async def live(core: Core, acts: Sequence[tuple[str, int]]) -> None:
                 sender = await new_sender(core)
                 sender.arrivals.open()
                 await core.commits.run(
-                    lambda: journal.recover(core.clock.now(), alone=True)
+                    lambda: recovery.recover(core.clock.now(), alone=True)
                 )
         core.clock.advance(timedelta(minutes=1))  # type: ignore[attr-defined]
         for message in carrier.submitted[seen:]:

@@ -14,7 +14,7 @@ from gateway.channels import ChannelSet
 from gateway.contract import Accepted, Connection
 from gateway.core import Core
 from gateway.errors import OutcomeUnknown, PermanentFailure, TransientFailure
-from gateway.outbox import journal
+from gateway.outbox import recovery
 from gateway.outbox.report import Reports
 from gateway.outbox.sender import Sender
 from gateway.outbox.shares import Balance
@@ -127,7 +127,7 @@ class Life:
         self.lost.clear()
         await self.begin()
         now = self.core.clock.now()
-        await self.core.commits.run(lambda: journal.recover(now, alone=True))
+        await self.core.commits.run(lambda: recovery.recover(now, alone=True))
 
     async def end(self) -> None:
         """Both are well again: everybody gets it, or is named."""
