@@ -164,9 +164,12 @@ async def _moment(run: _Run, number: int) -> None:
     if number <= FREEZING or number % AT_START == 0:
         await asyncio.sleep(run.chance.uniform(0, run.life))
         return
-    async with asyncio.timeout(START_SECONDS):
-        wanted = await _wanted(run, number)
+    wanted, seen = await _wanted(run, number), _arrived(run)
+    async with asyncio.timeout(START_SECONDS) as limit:
         while not await _reached(run, wanted):
+            if _arrived(run) > seen:  # slow, but at work
+                seen = _arrived(run)
+                limit.reschedule(asyncio.get_running_loop().time() + START_SECONDS)
             if not await reading.left(run.site.url, run.notice):
                 run.tell("everybody is through: another notice")
                 await _notice(run)
