@@ -150,7 +150,7 @@ async def test_static_files_are_revalidated(console: Console) -> None:
 
 async def test_health_and_metrics(console: Console) -> None:
     health = await (await console.client.get("/healthz")).json()
-    assert health == {"status": "ok", "parts": {"database": True}}
+    assert health == {"status": "ok", "parts": {"database": True}, "channels": {}}
     metrics = await (await console.client.get("/metrics")).text()
     assert 'lianxin_http_requests_total{method="GET",route="/healthz"' in metrics
 
