@@ -50,7 +50,8 @@ def mounted(*what: str | Path, at: Path) -> Iterator[Path]:
     try:
         yield at
     finally:
-        run("umount", at)
+        # Lazily: a test that failed may still have files open there.
+        run("umount", "--lazy", at)
 
 
 @contextmanager
