@@ -242,7 +242,9 @@ class Sender:
         core, name, now = self._core, self._channel.name, self._core.clock.now()
         chunk = self._chunk
         if chunk is not None:
-            chunk = await chunks.held_fast(chunk)
+            id, chunk = chunk["id"], await chunks.held_fast(chunk)
+            if chunk is None and not left[id]:
+                await chunks.close_chunks([id])  # where the rest was cancelled
         if chunk is None:
             epoch = self.lease.epoch if self.lease else 0
             chunk = await chunks.lease_chunk(name, core.node_id, epoch, now)

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -187,6 +188,42 @@ async def test_a_pause_holds_at_once(
     await Hold.all().delete()
     await finish(sender, carrier)
     assert await states() == {"accepted": 50}
+
+
+async def test_recipients_that_are_taken_away_are_waited_for(
+    core: Core, sender: Sender, carrier: Carrier
+) -> None:
+    await broadcast(core, SIZE)
+    await sender.step()
+    carrier.answer_all()
+    outside = copy_context()
+    async with db.transaction():
+        is_postgres = db.is_postgres()
+        await db.rows("SELECT id FROM chunks" + " FOR UPDATE" * is_postgres)
+        step = asyncio.create_task(sender.step(), context=outside)
+        await (waits_for_us() if is_postgres else asyncio.sleep(0))
+        n = await db.execute(
+            "UPDATE outbox SET state = 'cancelled' "
+            "WHERE id > (SELECT journalled_to FROM chunks)"
+        )
+        await db.execute("UPDATE chunks SET journalled_to = last_id")
+        now = core.clock.now()
+        await moves.tally({(1, "planned"): -n, (1, "cancelled"): n}, now)
+    await step
+    assert len(carrier.submitted) == 10
+    assert await states() == {"accepted": 10, "cancelled": 10}
+    assert [chunk.state for chunk in await Chunk.all()] == ["done"]
+
+
+async def waits_for_us() -> None:
+    """Until another transaction waits for a lock of ours."""
+    waiting = (
+        "SELECT pid FROM pg_locks WHERE NOT granted "
+        "AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+    )
+    async with asyncio.timeout(60):
+        while not await db.rows(waiting):
+            pass
 
 
 async def test_a_refusal_before_the_journal_is_honoured(
