@@ -64,7 +64,7 @@ def proven(found: Verdict, kills: int) -> None:
 
 
 async def test_kills_lose_nobody_and_repeat_nobody_on_sqlite(tmp_path: Path) -> None:
-    proven(await drilled(tmp_path, "", 85, 6000), 85)  # A-1 A-2 A-3 A-14 A-16 C-1
+    proven(await drilled(tmp_path, "", 85, 4500), 85)  # A-1 A-2 A-3 A-14 A-16 C-1
 
 
 async def test_kills_lose_nobody_and_repeat_nobody_on_postgres(
