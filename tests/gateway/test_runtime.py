@@ -16,7 +16,7 @@ from gateway.contract import AddressKind
 from gateway.core import Core
 from gateway.runtime import Runtime
 from gateway.settings import Settings, Storage
-from gateway.supervisor import DEATHS, Part, Supervisor
+from gateway.supervisor import Part, Supervisor
 from gateway.web.app import build_app
 from gateway.web.keys import BACKGROUND
 from tests.gateway.test_posts import Account
@@ -24,6 +24,7 @@ from tests.labs.process import until
 from tests.labs.recorder import as_channel, recorder
 
 PATIENCE = 60.0
+THIRD = 3  # death of a part: the process ends
 PARTS = {"heartbeat", "watchdog", "inbox", "leases", "reports", "router", "scheduler"}
 PARTS |= {"sender:sms", "listener:sms"}
 OF_MANY = {"signals", "calendar"}  # only where other processes can be there
@@ -161,10 +162,10 @@ async def test_the_death_of_any_part_is_seen_and_repaired(
 
     await until(all_there, PATIENCE)
     client = await aiohttp_client(app)
-    for time in range(1, DEATHS + 1):
+    for time in range(1, THIRD + 1):
         names = process.names()
         await process.strike(time)
-        if time < DEATHS:
+        if time < THIRD:
             assert process.given_up == []
             await process.revived()
         # A monitor that looks seldom has to see it: it is red for a while.
