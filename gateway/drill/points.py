@@ -29,6 +29,7 @@ from gateway.drill.site import Api, Site, prepared
 CALLS = ("fdatasync", "pwrite64", "write")
 PEOPLE = 50
 RUN_SECONDS = 30.0
+LETTING_GO_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +93,8 @@ async def _hit(run: _Run, call: str, n: int) -> bool:
     async with _traced(site.pid, call, n):
         pressed = asyncio.create_task(press_start(site, api, id))
         was_hit = await _ended_before(site, id)
-    if was_hit:
+    if was_hit or not site.is_alive():  # or in the moment of letting go
+        was_hit = True
         found = await reading.open_intents(site.url)
         run.kills.append(Kill(at=time.time(), open=found))
         await site.revive()
@@ -118,10 +120,20 @@ async def _traced(pid: int, call: str, n: int) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        if tracer.returncode is None:
-            tracer.send_signal(signal.SIGINT)  # lets go of the process
-        await tracer.wait()
+        await _let_go(tracer)
         await reading_on
+
+
+async def _let_go(tracer: asyncio.subprocess.Process) -> None:
+    """strace waits for ever where the process is killed while it lets go of it."""
+    if tracer.returncode is None:
+        tracer.send_signal(signal.SIGINT)
+    try:
+        async with asyncio.timeout(LETTING_GO_SECONDS):
+            await tracer.wait()
+    except TimeoutError:
+        tracer.kill()
+        await tracer.wait()
 
 
 async def _ended_before(site: Site, id: int) -> bool:

@@ -69,6 +69,19 @@ def end(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+def is_alive(pid: int) -> bool:
+    """False also for one that has ended and that nobody has asked for its status yet:
+    whoever traces it may keep it so."""
+    try:
+        os.kill(pid, 0)
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except ProcessLookupError:
+        return False
+    except FileNotFoundError:
+        return not Path("/proc/self").exists()  # a system that doesn't tell
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
 async def until(check: Callable[[], Awaitable[bool]], seconds: float) -> None:
     """Poll what happens in another process; TimeoutError after `seconds`."""
     async with asyncio.timeout(seconds):

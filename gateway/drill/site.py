@@ -21,7 +21,7 @@ from gateway.clock import SystemClock
 from gateway.contract import AddressKind
 from gateway.core import Core
 from gateway.drill.peers import Peer, address
-from gateway.drill.processes import ROOT, START_SECONDS, NotStarted, end
+from gateway.drill.processes import ROOT, START_SECONDS, NotStarted, end, is_alive
 from gateway.settings import Settings, Storage
 from gateway.sla import Calendar
 from gateway.staff import tokens
@@ -127,11 +127,7 @@ class Site:
     def is_alive(self) -> bool:
         if self.cold:
             return self._nursery is not None and self._nursery.returncode is None
-        try:
-            os.kill(self._pid, 0)
-        except ProcessLookupError:
-            return False
-        return True
+        return is_alive(self._pid)
 
     async def revive(self) -> int:
         """Start anew what has ended by itself, as a service manager would."""
