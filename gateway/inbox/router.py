@@ -50,7 +50,7 @@ SMALL_BATCH = 500  # ... while others wait for the database
 GATHER_SECONDS, GATHER_AT_MOST = 0.02, 0.1
 # While providers crowd for their answers, a batch is followed by this many times the
 # time it took, without one ...
-GIVES_WAY = 9
+GIVES_WAY = 19
 LATEST = timedelta(seconds=30)  # ... unless messages have waited so long
 _TURN = 0x4C58_524F  # the number of a lock in PostgreSQL
 SWEEP_SECONDS = 60.0  # between two looks at receipts that found no message
