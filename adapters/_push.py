@@ -21,6 +21,8 @@ Row = Mapping[str, object]
 ReadRow = Callable[[Row, bytes], Event]
 
 LONGEST_WORD = 256
+_LONGEST_TIME = 20  # digits
+_NO_DIGIT = re.compile("[^0-9]+")
 LONGEST_TEXT = 64 * 1024
 
 
@@ -139,13 +141,18 @@ def unix_time(value: str) -> datetime | None:
     return datetime.fromtimestamp(int(value), UTC)
 
 
-def key(kind: str, *parts: str | bytes) -> str:
-    """A short key that is the same for the same parts, for ever."""
+def key(kind: str, *parts: str | bytes, at: str = "") -> str:
+    """A short key that is the same for the same parts, for ever.
+
+    `at`, the provider's own time, comes first: keys that come together lie together,
+    and a commit of many writes few pages of their index.
+    """
     digest = sha256()
     for part in parts:
         data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
         digest.update(len(data).to_bytes(4, "big") + data)
-    return f"{kind}:{digest.hexdigest()[:40]}"
+    when = _NO_DIGIT.sub("", at)[:_LONGEST_TIME]
+    return f"{kind}:{when}:{digest.hexdigest()[:40]}"
 
 
 def _text(body: bytes) -> str:

@@ -160,7 +160,10 @@ class Aliyun:
         address = e164(number)
         state = _state(row.get("success"), code)
         return DeliveryReceipt(
-            key=key("report", provider_id, reference, number, state, code, reported),
+            key=key(
+                *("report", provider_id, reference, number, state, code, reported),
+                at=reported,
+            ),
             provider_id=provider_id,
             reference=reference,
             state=state,
@@ -185,7 +188,10 @@ class Aliyun:
         to = word(row, "dest_code")
         when = sent.partition(" ")[0] if sequence else sent
         return InboundMessage(
-            key=key("reply", sequence, when, number, to, str(row["content"])),
+            key=key(
+                *("reply", sequence, when, number, to, str(row["content"])),
+                at=when + sequence,
+            ),
             sender=Address(AddressKind.PHONE, sender),
             text=content,
             raw=raw,

@@ -186,7 +186,10 @@ class Tencent:
         status, code = word(row, "report_status"), word(row, "errmsg")
         address = e164(number, word(row, "nationcode"))
         return DeliveryReceipt(
-            key=key("report", provider_id, reference, number, status, code, received),
+            key=key(
+                *("report", provider_id, reference, number, status, code, received),
+                at=received,
+            ),
             provider_id=provider_id,
             reference=reference,
             state=STATES.get(status, ReceiptState.UNKNOWN),
@@ -212,7 +215,7 @@ class Tencent:
         content, notes = written(row, "text")
         sent, to = word(row, "time"), word(row, "extend")
         return InboundMessage(
-            key=key("reply", sent, nation, number, to, str(row["text"])),
+            key=key("reply", sent, nation, number, to, str(row["text"]), at=sent),
             sender=Address(AddressKind.PHONE, sender),
             text=content,
             raw=raw,

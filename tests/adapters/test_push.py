@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
 from adapters import aliyun, tencent
-from adapters._push import read_array
+from adapters._push import key, read_array
 from gateway.contract import ChannelTrouble, Event, RawRequest, Received, Receives
 from gateway.errors import RequestError
 from tests.labs import aliyun_lab, tencent_lab
@@ -177,3 +177,13 @@ def test_a_text_over_64_ki_characters_is_refused_and_one_below_is_kept() -> None
         body = json.dumps(aliyun_lab.SAID | {"content": "x" * length})
         found = receive("aliyun", "reply", f"[{body}]".encode())
         assert isinstance(found, Received) == kept
+
+
+def test_a_key_begins_with_its_time_and_is_the_same_for_ever() -> None:
+    """Stored keys are compared with those of later versions: never change them."""
+    at = "2026-11-22 10:00:01"
+    assert key("reply", "a", "b", at=at) == (
+        "reply:20261122100001:16275ef0f5d0eb9dd9e0a53277549fda5c886358"
+    )
+    assert key("reply", "ab", "", at=at) != key("reply", "a", "b", at=at)
+    assert key("row", b"raw").startswith("row::")
