@@ -1,6 +1,7 @@
 """Tells a delivery brought again from the same words said twice, where the protocol
 gives messages no id."""
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
@@ -41,7 +42,8 @@ class Repeats:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._since = clock.monotonic()
-        self._known: dict[str, _Known] = {}
+        # Ordered: the oldest of a plain dict lies behind all that were deleted.
+        self._known: OrderedDict[str, _Known] = OrderedDict()
 
     def keys(self, content: str, link: Link) -> Keys:
         now = self._clock.monotonic()
@@ -55,7 +57,7 @@ class Repeats:
             keys = self._first(content, now)
         self._known[content] = _Known(keys, link, now)
         if len(self._known) > KEPT:
-            del self._known[next(iter(self._known))]
+            self._known.popitem(last=False)
         return keys
 
     def _first(self, content: str, now: float) -> Keys:
