@@ -40,12 +40,12 @@ test: .venv/.test tests/peers/node_modules/.ready
 	@sh .ci/bootstrap peers
 	@$(VENV)/ruff format --check --quiet . && $(VENV)/ruff check --quiet .
 	@$(VENV)/mypy && $(VENV)/lint-imports
-	@$(VENV)/pytest -n 3
+	@$(VENV)/pytest -n 3 --dist worksteal
 
 check: .venv/.test
 	@$(VENV)/ruff format --check . && $(VENV)/ruff check .
 	@$(VENV)/mypy && $(VENV)/lint-imports
-	@$(VENV)/pytest -n 3 -m "not slow"
+	@$(VENV)/pytest -n 3 --dist worksteal -m "not slow"
 
 bench: .venv/.test
 	@$(VENV)/python -m benchmarks all
