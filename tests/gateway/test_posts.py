@@ -72,13 +72,15 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 
 async def taken(core: Core, node: int = 1) -> Lease:
     await db.execute("UPDATE leases SET until = 1")
-    async with asyncio.timeout(PATIENCE):
-        # A round of the owner may hold the row: who wants it comes again.
-        while (
-            found := await leases.take(db.rows, NAME, node, core.clock.now())
-        ) is None:
-            await asyncio.sleep(0.01)
-    return found
+    found: list[Lease] = []
+
+    async def came() -> bool:
+        one = await leases.take(db.rows, NAME, node, core.clock.now())
+        found.extend([one] if one else [])
+        return bool(found)
+
+    await until(came)  # a round of the owner may hold the row for a moment
+    return found[0]
 
 
 async def enqueue(core: Core, count: int) -> None:
