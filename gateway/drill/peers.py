@@ -10,7 +10,7 @@ from typing import Any
 from gateway.contract import AddressKind
 from gateway.drill.chance import falls
 from gateway.drill.ledgers import Acknowledged, Arrived, Fact, Refused, lines
-from gateway.drill.processes import share_words, sink
+from gateway.drill.processes import Listening, share_words, sink
 
 WINDOW = 32
 CONNECTIONS = 16  # to the mail server
@@ -146,23 +146,14 @@ async def _smpp(folder: Path, manners: Manners) -> AsyncIterator[Peer]:
     )
     module = "adapters.smpp.simulator"
     async with sink(module, *words, log=folder / "smpp.log") as peer:
-        yield Peer(
-            channel="smpp",
-            kind=AddressKind.PHONE,
-            section=_SMPP.format(
-                host=peer.host,
-                port=peer.port,
-                window=WINDOW,
-                password=password,
-                rate=manners.rate,
-            ),
+        section = _SMPP.format(
+            host=peer.host,
+            port=peer.port,
             window=WINDOW,
-            calm=lambda: peer.say("set mo_rate 0"),
-            facts=lambda: carrier_facts(ledger, "smpp", "+"),
-            ledger=ledger,
-            mark=b'"kind":"mt"',
-            receipts=True,
+            password=password,
+            rate=manners.rate,
         )
+        yield _carrier("smpp", section, peer, ledger, "+")
 
 
 _SMPP = """
@@ -196,23 +187,14 @@ async def _cmpp(folder: Path, manners: Manners) -> AsyncIterator[Peer]:
     )
     module = "adapters.cmpp.simulator"
     async with sink(module, *words, log=folder / "cmpp.log") as peer:
-        yield Peer(
-            channel="cmpp",
-            kind=AddressKind.PHONE,
-            section=_CMPP.format(
-                host=peer.host,
-                port=peer.port,
-                window=WINDOW,
-                secret=secret,
-                rate=manners.rate,
-            ),
+        section = _CMPP.format(
+            host=peer.host,
+            port=peer.port,
             window=WINDOW,
-            calm=lambda: peer.say("set mo_rate 0"),
-            facts=lambda: carrier_facts(ledger, "cmpp", "+86"),
-            ledger=ledger,
-            mark=b'"kind":"mt"',
-            receipts=True,
+            secret=secret,
+            rate=manners.rate,
         )
+        yield _carrier("cmpp", section, peer, ledger, "+86")
 
 
 _CMPP = """
@@ -229,6 +211,23 @@ answer_within_seconds = 5
 rate_per_second = {rate}
 share = 50
 """
+
+
+def _carrier(
+    channel: str, section: str, peer: Listening, ledger: Path, before: str
+) -> Peer:
+    """One of both simulators. `before` is what its numbers leave out."""
+    return Peer(
+        channel=channel,
+        kind=AddressKind.PHONE,
+        section=section,
+        window=WINDOW,
+        calm=lambda: peer.say("set mo_rate 0"),
+        facts=lambda: carrier_facts(ledger, channel, before),
+        ledger=ledger,
+        mark=b'"kind":"mt"',
+        receipts=True,
+    )
 
 
 def _carrier_words(
