@@ -15,7 +15,10 @@ from gateway.contract import (
     Outcome,
     TextEncoding,
 )
+from gateway.core import Core
+from gateway.outbox.sender import Sender
 from gateway.settings import ChannelCommon
+from gateway.tables import Node
 
 CARRIER = Capabilities(
     address_kinds=frozenset({AddressKind.PHONE}),
@@ -77,3 +80,11 @@ def channel(carrier: Carrier, name: str = "短信") -> Channel:
         common=ChannelCommon(adapter="carrier"),
         capabilities=carrier.capabilities,
     )
+
+
+async def new_sender(core: Core) -> Sender:
+    """Of the first channel, as after a start of the process."""
+    now = core.clock.now()
+    node = await Node.create(started_at=now, seen_at=now)
+    core.node_id = node.id
+    return Sender(core, next(iter(core.channels)))

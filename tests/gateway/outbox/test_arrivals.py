@@ -14,7 +14,7 @@ from gateway.core import Core
 from gateway.outbox.arrivals import Keyed
 from gateway.outbox.sender import Sender
 from gateway.tables import Attempt, Outbound, Receipt
-from tests.gateway.outbox.test_chunks import broadcast, new_sender, states
+from tests.gateway.outbox.test_chunks import broadcast, states
 from tests.labs.process import until
 from tests.labs.streams import Carrier, channel
 
@@ -22,18 +22,8 @@ LONG_SECONDS = 60.0
 
 
 @pytest.fixture
-def carrier() -> Carrier:
-    return Carrier()
-
-
-@pytest.fixture
 def channels(carrier: Carrier) -> ChannelSet:
     return ChannelSet([channel(carrier)])
-
-
-@pytest.fixture
-async def sender(core: Core) -> Sender:
-    return await new_sender(core)
 
 
 def told(id: str, state: ReceiptState, n: int = 0) -> Keyed:

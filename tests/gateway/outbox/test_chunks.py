@@ -30,8 +30,8 @@ from gateway.outbox import journal, moves, receipts, recovery
 from gateway.outbox.sender import Sender
 from gateway.settings import Settings, Storage
 from gateway.sla import Calendar
-from gateway.tables import Chunk, Content, Hold, Node, Outbound
-from tests.labs.streams import Carrier, channel
+from gateway.tables import Chunk, Content, Hold, Outbound
+from tests.labs.streams import Carrier, channel, new_sender
 
 SIZE = 20  # recipients of a chunk
 BROADCAST = 1
@@ -89,26 +89,8 @@ async def states(id: int = BROADCAST) -> dict[str, int]:
 
 
 @pytest.fixture
-def carrier() -> Carrier:
-    return Carrier()
-
-
-@pytest.fixture
 def channels(carrier: Carrier) -> ChannelSet:
     return ChannelSet([channel(carrier)])
-
-
-@pytest.fixture
-async def sender(core: Core) -> Sender:
-    return await new_sender(core)
-
-
-async def new_sender(core: Core) -> Sender:
-    """As after a start of the process."""
-    now = core.clock.now()
-    node = await Node.create(started_at=now, seen_at=now)
-    core.node_id = node.id
-    return Sender(core, next(iter(core.channels)))
 
 
 async def finish(sender: Sender, carrier: Carrier) -> None:

@@ -9,31 +9,15 @@ from gateway.errors import OutcomeUnknown
 from gateway.leases import Lease
 from gateway.outbox.sender import Sender
 from gateway.tables import LeaseRow, Outbound, Receipt
-from tests.gateway.outbox.test_chunks import (
-    broadcast,
-    new_sender,
-    number,
-    receipt,
-    states,
-)
-from tests.labs.streams import Carrier, channel
+from tests.gateway.outbox.test_chunks import broadcast, number, receipt, states
+from tests.labs.streams import Carrier, channel, new_sender
 
 DELIVERED = ReceiptState.DELIVERED
 
 
 @pytest.fixture
-def carrier() -> Carrier:
-    return Carrier()
-
-
-@pytest.fixture
 def channels(carrier: Carrier) -> ChannelSet:
     return ChannelSet([channel(carrier)])
-
-
-@pytest.fixture
-async def sender(core: Core) -> Sender:
-    return await new_sender(core)
 
 
 async def doubted(sender: Sender, carrier: Carrier) -> None:

@@ -23,11 +23,6 @@ from tests.labs.streams import Carrier, channel
 
 
 @pytest.fixture
-def carrier() -> Carrier:
-    return Carrier()
-
-
-@pytest.fixture
 def channels(carrier: Carrier) -> ChannelSet:
     return ChannelSet([channel(carrier, "sms")])
 

@@ -13,23 +13,13 @@ from gateway.errors import TransientFailure
 from gateway.outbox.measure import Measure
 from gateway.outbox.report import Reports, reports
 from gateway.outbox.sender import Sender
-from tests.gateway.outbox.test_chunks import broadcast, new_sender
-from tests.labs.streams import Carrier, channel
-
-
-@pytest.fixture
-def carrier() -> Carrier:
-    return Carrier()
+from tests.gateway.outbox.test_chunks import broadcast
+from tests.labs.streams import Carrier, channel, new_sender
 
 
 @pytest.fixture
 def channels(carrier: Carrier) -> ChannelSet:
     return ChannelSet([channel(carrier)])
-
-
-@pytest.fixture
-async def sender(core: Core) -> Sender:
-    return await new_sender(core)
 
 
 @pytest.fixture

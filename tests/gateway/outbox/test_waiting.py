@@ -20,17 +20,12 @@ from gateway.web.app import build_app
 from gateway.web.keys import COUNTS
 from gateway.web.routes import add_routes
 from tests.console import Console
-from tests.gateway.outbox.test_chunks import broadcast, new_sender
-from tests.labs.streams import Carrier, channel
+from tests.gateway.outbox.test_chunks import broadcast
+from tests.labs.streams import Carrier, channel, new_sender
 
 NAME = "短信"
 TOO_LONG = LONGEST + timedelta(minutes=1)
 NIGHT = timedelta(hours=12)  # from ten in the morning
-
-
-@pytest.fixture
-def carrier() -> Carrier:
-    return Carrier()
 
 
 @pytest.fixture
