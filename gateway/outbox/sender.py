@@ -46,6 +46,7 @@ from gateway.text import clean
 
 log = structlog.get_logger()
 GATHER_SECONDS = 0.005  # how long a commit waits for half of what is on its way
+SAVE_UP_SECONDS = 0.05  # at most, for permits to gather
 TURNS = 6  # of the event loop, from a commit to what its end lets come in
 MANY = 500  # recipients that are too late, looked at together
 POLL_SECONDS = 1.0  # how late a lost wake-up may be noticed
@@ -122,12 +123,14 @@ class Sender:
         self.arrivals.open()
         try:
             while not self._stopping:
+                began = self._core.clock.monotonic()
                 ready = await self.step()
                 if not ready:
                     await self._idle()
                 elif self._flying:
                     await self._gather()
                     await self._let_arrive()
+                    await self._save_up(self._core.clock.monotonic() - began)
         finally:
             self.arrivals.close()
 
@@ -528,6 +531,13 @@ class Sender:
             if left <= 0:
                 return
             await self._core.wakeups.wait(self._worker, left)
+
+    async def _save_up(self, seconds: float) -> None:
+        """Where the rate is the limit, not the window, a few permits come at a time: a
+        commit for each would take the one writer from others who want it. So there is
+        a pause for as long as the last round took."""
+        if self.pace.available() < min(self._link.room(), MANY):
+            await asyncio.sleep(min(seconds, SAVE_UP_SECONDS))
 
     async def _let_arrive(self) -> None:
         """No waiting: what has been read already is handed over, and shares the
