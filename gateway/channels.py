@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from gateway import addresses
 from gateway.contract import (
     Adapter,
     Address,
@@ -12,6 +13,7 @@ from gateway.contract import (
     Capabilities,
     MessageKind,
 )
+from gateway.errors import SettingsError
 from gateway.phrases import phrase
 from gateway.settings import Binding, ChannelCommon
 
@@ -26,6 +28,8 @@ class Channel:
     capabilities: Capabilities
     listening: bool = False  # its own entry (mail server, bot socket) is open
     trouble: str = ""  # last error code; empty: none since the last success
+    self_test: Address | None = None  # where a message goes at the start
+    tested: int = 0  # the newest such message
 
     @property
     def label(self) -> str:
@@ -48,7 +52,26 @@ def channel(name: str, adapter: Adapter, common: ChannelCommon) -> Channel:
     if common.window is not None:
         changes["window"] = common.window
     limits = dataclasses.replace(limits, **changes)  # type: ignore[arg-type]
-    return Channel(name=name, adapter=adapter, common=common, capabilities=limits)
+    made = Channel(name=name, adapter=adapter, common=common, capabilities=limits)
+    if common.self_test:
+        made.self_test = _own_address(made)
+    return made
+
+
+def _own_address(channel: Channel) -> Address:
+    """Raises SettingsError where no message of the self test could ever go there."""
+    where = f"channels.{channel.name}.self_test"
+    if not channel.capabilities.free_text and not channel.binding(MessageKind.TEST):
+        raise SettingsError([f"{where}: needs a template: add bindings.test"])
+    if not channel.capabilities.proactive:
+        raise SettingsError([f"{where}: this channel only replies; remove it"])
+    problem = ""
+    for kind in sorted(channel.capabilities.address_kinds):
+        try:
+            return addresses.parse(kind, channel.common.self_test)
+        except addresses.AddressError as error:
+            problem = problem or str(error)
+    raise SettingsError([f"{where}: {problem}"])
 
 
 class ChannelSet:

@@ -11,6 +11,7 @@ from gateway.contract import Accept, DeliveryReceipt, Event, Listens
 from gateway.core import Core
 from gateway.inbox.store import key_of
 from gateway.leases import Lease, LeaseLost
+from gateway.outbox import self_test
 from gateway.outbox.sender import Sender
 from gateway.supervisor import Supervisor, is_storage_trouble
 from gateway.tenure import WORKER
@@ -94,6 +95,7 @@ class Post:
 
     async def _send(self) -> None:
         try:
+            await self_test.begin(self._core, self.channel)
             await self.sender.run()
         except LeaseLost as error:
             log.warning("sender.fenced", channel=self.channel.name, why=error.detail)

@@ -180,6 +180,7 @@ class ChannelCommon(Section):
     rate_per_second: float | None = Field(default=None, gt=0)
     window: int | None = Field(default=None, ge=1, le=1000)
     share: int | None = Field(default=None, ge=0, le=100)  # gateway/outbox/shares
+    self_test: str = ""  # an address of the centre's own: gateway/outbox/self_test
     bindings: dict[MessageKind, Binding] = Field(default_factory=dict)
 
 

@@ -13,6 +13,7 @@ from gateway.core import Core
 from gateway.database import from_micros, to_micros
 from gateway.inquiries import words
 from gateway.nodes import ALIVE
+from gateway.outbox import self_test
 from gateway.outbox.report import (
     MOVING,
     REACHED,
@@ -38,6 +39,7 @@ CODES = {
     MOVING: "等的消息又发出了",
 }
 NOT_CONNECTED = "not_connected"
+SELF_TEST = "self_test"
 _DIGITS = re.compile(r"\+?\d{7,}")
 _MAIL = re.compile(r"[\w.+-]+@[\w.-]+\w")
 
@@ -70,7 +72,15 @@ async def seen(core: Core, channel: Channel) -> dict[str, Any]:
         "errors": await _errors(channel.name),
         "waiting": await _waiting(channel.name),
         "waiting_since": _at(told.get("waiting_since")),
+        "self_test": _self_test(told.get("self_test") or {}),
     }
+
+
+def _self_test(told: Mapping[str, Any]) -> dict[str, Any]:
+    if not told:
+        return {}
+    reason = phrase(words.reason(masked(told["reason"])))
+    return {**told, "at": _at(told["at"]), "reason": reason}
 
 
 def _at(micros: int | None) -> Any:
@@ -156,9 +166,10 @@ def _mask(kind: AddressKind, value: str) -> str:
 
 
 def state(channel: Channel, report: Report) -> str:
-    """ok, trouble (the last send failed, the rate was refused, or something waits too
-    long) or down (nobody is reached there, or its own entry is closed). By what its
-    owner told, wherever that is; before that by what this process knows."""
+    """ok, trouble (the last send or the self test failed, the rate was refused, or
+    something waits too long) or down (nobody is reached there, or its own entry is
+    closed). By what its owner told, wherever that is; before that by what this process
+    knows."""
     found = ails(channel, report)
     if UNREACHABLE in found or NOT_CONNECTED in found:
         return "down"
@@ -176,4 +187,6 @@ def ails(channel: Channel, report: Report) -> list[str]:
         found.append(NOT_CONNECTED)
     if report.get("waiting_since"):
         found.append(STUCK)
+    if (report.get("self_test") or {}).get("verdict") in self_test.BAD:
+        found.append(SELF_TEST)
     return found

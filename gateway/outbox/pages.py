@@ -14,7 +14,7 @@ from gateway.errors import NotFound
 from gateway.inquiries import history, words
 from gateway.inquiries.history import masked
 from gateway.outbox import account, overview, unknown
-from gateway.outbox.report import reports
+from gateway.outbox.report import STUCK, UNREACHABLE, reports
 from gateway.web import forms
 from gateway.web.keys import CORE
 from gateway.web.pages import redirect, render, text
@@ -22,14 +22,14 @@ from gateway.web.routes import page
 
 
 async def count(core: Core, actor: Actor) -> Mapping[str, int]:
-    """For the navigation: channels of which nobody answers, or where something waits
-    too long."""
+    """For the navigation: channels of which nobody answers, where something waits too
+    long, or whose self test failed."""
     told = await reports()
-    alarms = ("open_since", "waiting_since")
+    alarms = {UNREACHABLE, STUCK, account.SELF_TEST}
     found = [
         one.name
         for one in core.channels
-        if any(told.get(one.name, {}).get(alarm) for alarm in alarms)
+        if alarms.intersection(account.ails(one, told.get(one.name, {})))
     ]
     return {"channels": len(found)}
 

@@ -16,7 +16,7 @@ from gateway import database as db
 from gateway.contract import Connection, Streams
 from gateway.core import Core
 from gateway.database import from_micros, to_micros
-from gateway.outbox import waiting
+from gateway.outbox import self_test, waiting
 from gateway.outbox.sender import Sender
 from gateway.supervisor import beat
 
@@ -36,6 +36,7 @@ class _Known:
     is_open: bool = False
     is_stuck: bool = False
     waiting_since: int = 0  # microseconds since 1970; 0: nothing waits too long
+    self_test: Mapping[str, Any] = field(default_factory=dict)
     looked: float = float("-inf")  # seconds of the monotonic clock
 
 
@@ -77,7 +78,11 @@ class Reports:
     async def _tell(self, name: str, sender: Sender) -> None:
         known = self._known[name]
         await self._look(sender, known)
-        report = {**self._report(sender), "waiting_since": known.waiting_since}
+        report = {
+            **self._report(sender),
+            "waiting_since": known.waiting_since,
+            "self_test": known.self_test,
+        }
         self._core.metrics.breaker.labels(name).set(bool(report["open_since"]))
         self._core.metrics.stuck.labels(name).set(bool(known.waiting_since))
         if report == known.report:
@@ -91,7 +96,7 @@ class Reports:
         self._core.hub.publish("channel", name)
 
     async def _look(self, sender: Sender, known: _Known) -> None:
-        """Now and then at what waits."""
+        """Now and then at what waits, and at what became of the self test."""
         clock = self._core.clock
         if clock.monotonic() - known.looked < LOOK_SECONDS:
             return
@@ -104,6 +109,7 @@ class Reports:
             from_micros(last) if last else None,
         )
         known.waiting_since = 0 if since is None else to_micros(since)
+        known.self_test = await self_test.seen(self._core, sender.channel)
 
     def _report(self, sender: Sender) -> Report:
         pace, breaker, seen = sender.pace, sender.breaker, sender.measure.seen()

@@ -53,7 +53,8 @@ async def healthz(request: web.Request) -> web.Response:
 async def _channels(
     core: Core, leases: Sequence[Mapping[str, Any]] | None
 ) -> dict[str, list[str]] | None:
-    """By name what ails it: unreachable, not_connected, waiting, no_owner."""
+    """By name what ails it: unreachable, not_connected, waiting, self_test,
+    no_owner."""
     try:
         async with asyncio.timeout(_PATIENCE.total_seconds()):
             told = await reports()

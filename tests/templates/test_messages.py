@@ -32,6 +32,7 @@ MESSAGES = {
     "daily_none",
     "progress",
     "progress_none",
+    "self_test",
 }
 # Realistic and rather long values; an answer and a daily lesson are as long as needed.
 VALUES = {

@@ -13,6 +13,7 @@ from adapters.carrier.account import AGAIN
 from adapters.carrier.link import Limits
 from adapters.smpp import pdu
 from adapters.smpp.codec import SmppCodec
+from adapters.smpp.settings import MessageIds
 from adapters.smpp.simulator import Behaviour
 from gateway.contract import Accepted, ChannelTrouble, DeliveryReceipt, OutboundMessage
 from gateway.errors import OutcomeUnknown, PermanentFailure, TransientFailure
@@ -137,12 +138,13 @@ async def test_a_receipt_may_come_before_its_answer(lab: SmppLab) -> None:
     assert ids == {e.provider_id for e in talk.events if isinstance(e, DeliveryReceipt)}
 
 
-@pytest.mark.parametrize("ids", ["hex", "decimal", "hex_then_decimal", "as_is"])
+@pytest.mark.parametrize("ids", list(MessageIds))
 async def test_receipts_find_their_message_in_every_spelling(
-    lab: SmppLab, ids: str
+    lab: SmppLab, ids: MessageIds
 ) -> None:
-    """C-4: over the wire, a centre in four modes"""
+    """C-4: over the wire, a centre in every mode; ids with letters in hexadecimal"""
     lab.centre.behave(Behaviour(message_ids=ids))
+    lab.centre._id = 0xABC0
     async with talking(lab.port, lab.data_dir, message_ids=ids) as talk:
         outcomes = await talk.stream(messages(30))
         await until(lambda: len(talk.events) == 30)
