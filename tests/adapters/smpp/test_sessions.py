@@ -18,9 +18,9 @@ from adapters.smpp.simulator import Behaviour
 from gateway.contract import Accepted, ChannelTrouble, DeliveryReceipt, OutboundMessage
 from gateway.errors import OutcomeUnknown, PermanentFailure, TransientFailure
 from gateway.retry import ceiling
-from tests.adapters.smpp.conftest import talking
+from tests.adapters.smpp.conftest import Talk, talking
 from tests.labs.carrier import context, until
-from tests.labs.rude_centre import rude_centre
+from tests.labs.rude_centre import RudeCentre, rude_centre
 from tests.labs.smpp_lab import SmppLab, message, settings
 
 QUICK = Limits(window=20, answer_within=0.4, heartbeat_after=0.2, heartbeat_within=0.2)
@@ -241,34 +241,43 @@ async def test_answers_match_across_the_wrap(lab: SmppLab) -> None:
 
 
 class Narrow(SmppCodec):
-    """So few numbers that they come again while old ones still wait."""
+    """So few numbers that they come again while an old one still waits."""
 
-    last_sequence = 40
+    last_sequence = 8
 
 
-async def test_a_number_that_waits_is_not_given_again(lab: SmppLab) -> None:
-    """H-7: neither while its answer is awaited nor while a late one may come"""
-    forgetful = Behaviour(
-        receipts=False, drop_share=0.3, answer_delay_min=0.01, answer_delay_max=0.9
-    )
-    lab.centre.behave(forgetful)
-    limits = Limits(window=10, answer_within=0.4)
-    async with talking(lab.port, lab.data_dir, limits=limits, codec=Narrow) as talk:
-        await talk.stream(messages(40))
-        await until(lambda: not lab.centre.later._heap)
-        await until(lambda: len(talk.told) == 40)
-    accepted = [
-        o.provider_ids[0]
-        for told in talk.told.values()
-        for o in told
-        if isinstance(o, Accepted)
-    ]
-    assert len(accepted) == len(set(accepted))
-    order = {m.id: f"{n + 1:010}" for n, m in enumerate(messages(40))}
-    for id, told in talk.told.items():
-        assert all(
-            o.provider_ids == (order[id],) for o in told if isinstance(o, Accepted)
-        )
+@pytest.mark.parametrize("patience", [60.0, 0.2], ids=["awaited", "given up"])
+async def test_a_number_that_waits_is_not_given_again(patience: float) -> None:
+    """H-7: neither while its answer is awaited nor while a late one may come, which
+    then means the old message. The numbers come round three times meanwhile."""
+    limits = Limits(window=4, answer_within=patience)
+    async with (
+        rude_centre() as (centre, port),
+        talking(port, Path(), limits=limits, codec=Narrow) as talk,
+    ):
+        first, *others = messages(1 + 3 * Narrow.last_sequence)
+        waits = await _sequence(talk, centre, first)
+        if patience < 1:
+            await until(lambda: talk.told)
+        for n, one in enumerate(others):
+            found = await _sequence(talk, centre, one)
+            assert found != waits
+            centre.say(pdu.frame(pdu.SUBMIT_SM_RESP, found, b"other%d\0" % n))
+            await until(lambda one=one: one.id in talk.told)
+        centre.say(pdu.frame(pdu.SUBMIT_SM_RESP, waits, b"first\0"))
+        expected = Accepted(("first",))
+        await until(lambda: expected in talk.told.get(first.id, ()))
+    told = [talk.told[one.id] for one in others]
+    assert told == [[Accepted((f"other{n}",))] for n in range(len(others))]
+
+
+async def _sequence(talk: Talk, centre: RudeCentre, one: OutboundMessage) -> int:
+    """The number under which it left."""
+    before = len(centre.heard)
+    talk.account.submit([one])
+    await until(lambda: len(centre.heard) > before)
+    (sequence,) = pdu.HEADER.unpack_from(centre.heard[-1])[3:]
+    return int(sequence)
 
 
 # --- H-9, S-48: rude peers
