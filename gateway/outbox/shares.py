@@ -5,7 +5,7 @@ Only what is certainly not sent moves: what waits alone, and recipients of chunk
 no sender has taken, behind the chunk's mark. What is unknown stays where it is.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -152,21 +152,27 @@ def transfers(
     }
     found = []
     for giver, spare in over.items():
-        for taker in sorted(under, key=lambda name: -under[name]):
-            n = min(spare, _up(under[taker])) if taker != giver else 0
-            if n > 0:
-                found.append((giver, taker, n))
-                spare -= n
-                under[taker] -= n
+        given = _dealt(spare, {name: n for name, n in under.items() if name != giver})
+        for taker, n in given.items():
+            under[taker] -= n
+            found.append((giver, taker, n))
     return found
+
+
+def _dealt(spare: int, under: Mapping[str, float]) -> Mapping[str, int]:
+    """One chunk after the other, each to whoever is furthest behind."""
+    wants = dict(under)
+    given: Counter[str] = Counter()
+    while spare and max(wants.values(), default=0.0) > 1e-6:
+        taker = max(wants, key=wants.__getitem__)
+        given[taker] += 1
+        wants[taker] -= 1
+        spare -= 1
+    return given
 
 
 def _whole(number: float) -> int:
     return max(0, int(number + 1e-6))
-
-
-def _up(number: float) -> int:
-    return max(0, int(number + 1 - 1e-6))
 
 
 class Balance:
