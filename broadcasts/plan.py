@@ -13,11 +13,12 @@ from typing import Any
 from broadcasts.audience import Audience, Listed, Subscribers, Subtree, Tagged
 from broadcasts.content import needed
 from gateway import database as db
-from gateway.channels import Reach, refusal
+from gateway.channels import Channel, Reach, refusal
 from gateway.contract import Address, AddressKind, MessageKind
 from gateway.core import Core
 from gateway.database import is_postgres, to_micros
 from gateway.errors import RequestError
+from gateway.outbox import shares
 from gateway.tables import Organisation
 
 OWN = ("name", "organisation")  # values that differ from recipient to recipient
@@ -66,7 +67,7 @@ def ways_now(core: Core, kind: MessageKind) -> tuple[Way, ...]:
     order = core.settings.policy.fallback_order
     now = core.clock.now()
     found = []
-    for number, channel in enumerate(core.channels):
+    for number, channel in enumerate(_by_share(core)):
         for address_kind in sorted(channel.capabilities.address_kinds):
             if address_kind is AddressKind.GROUP:
                 continue
@@ -83,6 +84,16 @@ def ways_now(core: Core, kind: MessageKind) -> tuple[Way, ...]:
                 since = 0 if window is None else to_micros(now - window)
                 found.append(Way(address_kind, channel.name, since, position))
     return tuple(found)
+
+
+def _by_share(core: Core) -> list[Channel]:
+    """Of several accounts of one kind the one with the largest share comes first: a
+    run, and what goes ahead of it, doesn't begin where another only stands by."""
+    points: dict[str, int] = {}
+    for kind in shares.KINDS:
+        group = core.channels.serving(kind)
+        points |= shares.based({one.name: one.common.share for one in group})
+    return sorted(core.channels, key=lambda one: -points.get(one.name, 0))
 
 
 async def prepare(

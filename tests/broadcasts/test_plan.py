@@ -15,7 +15,7 @@ from gateway.database import Row
 from gateway.members import consent
 from gateway.tables import AddressRow, Content, Member, Outbound
 from tests.broadcasts.county import County, phone
-from tests.labs.recorder import Recorder, drain
+from tests.labs.recorder import Recorder, as_channel, drain
 
 
 async def planned(county: County, description: Mapping[str, object]) -> Plan:
@@ -137,6 +137,16 @@ async def test_ways_follow_the_gate(core: Core, county: County, qq: Recorder) ->
     assert since is not None
     order = [w.channel for w in sorted(ways.values(), key=lambda w: w.position)]
     assert order == ["qq", "sms", "mail"]
+
+
+async def test_a_run_begins_where_the_largest_share_is(
+    core: Core, county: County, sms: Recorder
+) -> None:
+    shares = {"sms": None, "small": 40, "large": 60}
+    core.channels = ChannelSet(as_channel(n, sms, share=s) for n, s in shares.items())
+    ways = plan.ways_now(core, MessageKind.NOTICE)
+    order = [w.channel for w in sorted(ways, key=lambda w: w.position)]
+    assert order == ["large", "small", "sms"]
 
 
 async def test_frozen_rows_carry_just_their_values(core: Core, county: County) -> None:
