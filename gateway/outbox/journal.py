@@ -12,6 +12,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from gateway import batch
 from gateway import database as db
 from gateway.core import Core
 from gateway.database import Row, to_micros
@@ -133,7 +134,7 @@ async def journal(rows: Sequence[Row], node_id: int, now: datetime) -> None:
     if not rows:
         return
     at = to_micros(now)
-    given, values = db.table(
+    given, values = batch.table(
         {"id": "BIGINT", "number": "BIGINT"},
         [(row["id"], row["attempts"] + 1) for row in rows],
     )
@@ -223,7 +224,7 @@ async def _append(
     """
     if not done:
         return
-    given, values = db.table(_ATTEMPT, [_attempt(one) for one in done])
+    given, values = batch.table(_ATTEMPT, [_attempt(one) for one in done])
     await db.execute(
         "INSERT INTO attempts (outbound_id, number, channel, kind, value, node_id, "
         "journalled_at, outcome, code, detail, provider_ids, answered_at) "
@@ -261,7 +262,7 @@ async def _complete(done: Sequence[Settlement], at: int) -> None:
     """The attempts of rows that were sent alone were written before they left."""
     if not done:
         return
-    given, values = db.table(_ATTEMPT, [_attempt(one) for one in done])
+    given, values = batch.table(_ATTEMPT, [_attempt(one) for one in done])
     await db.execute(
         "UPDATE attempts SET outcome = g.outcome, code = g.code, detail = g.detail, "
         f"provider_ids = g.provider_ids, answered_at = ? FROM {given} AS g "
@@ -286,7 +287,7 @@ async def _keep_parts(done: Sequence[Settlement], channel: str) -> None:
             "number": "BIGINT",
             "of_all": "BIGINT",
         }
-        given, values = db.table(columns, parts)
+        given, values = batch.table(columns, parts)
         await db.execute(
             "INSERT INTO parts (channel, provider_id, outbound_id, number, of_all, "
             "state, code) SELECT CAST(? AS TEXT), g.provider_id, g.outbound_id, "

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from gateway import batch
 from gateway import database as db
 from gateway.database import Row, to_micros
 from gateway.status import OUTBOUND_MOVES
@@ -129,7 +130,7 @@ def _update(moves: Sequence[Move], now: datetime) -> tuple[str, list[Any]]:
     only_told = all(move[4:] == ("", 0, 0, 0) for move in moves)
     columns, changes = (_TOLD, _SET) if only_told else (_COLUMNS, _SET_ALL)
     cells = [move[:4] for move in moves] if only_told else moves
-    given, values = db.table(columns, cells)
+    given, values = batch.table(columns, cells)
     sql = f"UPDATE outbox SET {changes} FROM {given} AS g WHERE outbox.id = g.id"
     return sql, [to_micros(now), *values]
 
@@ -154,7 +155,7 @@ async def _settle_if_planned(moves: Sequence[Move], now: datetime) -> set[int]:
 
 async def _still_planned(moves: Sequence[Move]) -> set[int]:
     """On SQLite, where nobody else writes and each row told costs a step."""
-    given, values = db.table({"id": "BIGINT"}, [(move.id,) for move in moves])
+    given, values = batch.table({"id": "BIGINT"}, [(move.id,) for move in moves])
     found = await db.rows_at_once(
         ("id",),
         f"SELECT o.id FROM {given} AS g CROSS JOIN outbox o "
@@ -168,7 +169,7 @@ async def locked(ids: Sequence[int]) -> Mapping[int, Row]:
     """The rows with these ids as they are now; nobody changes them meanwhile."""
     if not ids:
         return {}
-    given, values = db.table({"id": "BIGINT"}, [(id,) for id in ids])
+    given, values = batch.table({"id": "BIGINT"}, [(id,) for id in ids])
     lock = " FOR UPDATE OF o" if db.is_postgres() else ""
     found = await db.rows_at_once(
         ("id", "state", "attempts", "broadcast_id", "channel"),
@@ -229,7 +230,7 @@ async def tally(deltas: Mapping[tuple[int, str], int], now: datetime) -> None:
             "state": "TEXT",
             "n": "BIGINT",
         }
-        given, values = db.table(columns, changes)
+        given, values = batch.table(columns, changes)
         await db.execute(
             "INSERT INTO tallies (broadcast_id, slot, state, n) "
             f"SELECT g.broadcast_id, g.slot, g.state, g.n FROM {given} AS g",

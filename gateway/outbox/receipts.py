@@ -12,6 +12,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
+from gateway import batch
 from gateway import database as db
 from gateway.contract import Address, AddressKind, DeliveryReceipt
 from gateway.core import Core
@@ -156,7 +157,7 @@ async def store(
         for verdict in (verdicts[place],)
     ]
     if rows:
-        given, values = db.table(_NEW, rows)
+        given, values = batch.table(_NEW, rows)
         columns = ", ".join(_NEW)
         await db.execute(
             f"INSERT INTO receipts (channel, received_at, {columns}) SELECT "
@@ -179,14 +180,14 @@ async def apply_early(core: Core, channel: str, sent: Sequence[Sent]) -> list[Mo
     theirs = [(id,) for message in sent for id in message.provider_ids]
     early: list[Row] = []
     if theirs:
-        given, values = db.table({"provider_id": "TEXT"}, theirs)
+        given, values = batch.table({"provider_id": "TEXT"}, theirs)
         early += await db.rows(
             f"SELECT r.* FROM {given} AS g CROSS JOIN receipts r WHERE r.channel = ? "
             "AND r.effect = '' AND r.provider_id = g.provider_id ORDER BY r.id",
             *values,
             channel,
         )
-    given, values = db.table(
+    given, values = batch.table(
         {"reference": "TEXT"}, [(str(one.outbound_id),) for one in sent]
     )
     early += await db.rows(
@@ -198,7 +199,7 @@ async def apply_early(core: Core, channel: str, sent: Sequence[Sent]) -> list[Mo
     )
     doubted = [(one.row["value"],) for one in sent if one.state == "unknown"]
     if doubted:
-        given, values = db.table({"value": "TEXT"}, doubted)
+        given, values = batch.table({"value": "TEXT"}, doubted)
         early += await db.rows(
             f"SELECT r.* FROM {given} AS g CROSS JOIN receipts r WHERE r.channel = ? "
             "AND r.effect = '' AND r.value <> '' AND r.value = g.value ORDER BY r.id",
@@ -265,7 +266,7 @@ async def _apply_stored(core: Core, channel: str, rows: Sequence[Row]) -> list[M
     ]
     if done:
         columns = {"id": "BIGINT", "outbound_id": "BIGINT", "effect": "TEXT"}
-        given, values = db.table(columns, done)
+        given, values = batch.table(columns, done)
         await db.execute(
             "UPDATE receipts SET outbound_id = g.outbound_id, effect = g.effect "
             f"FROM {given} AS g WHERE receipts.id = g.id",
@@ -397,7 +398,9 @@ OR EXISTS (SELECT 1 FROM chunks c CROSS JOIN outbox u WHERE c.channel = o.channe
 async def _doubted(core: Core, channel: str, values: Collection[str]) -> list[Row]:
     if not values:
         return []
-    given, cells = db.table({"value": "TEXT"}, [(value,) for value in sorted(values)])
+    given, cells = batch.table(
+        {"value": "TEXT"}, [(value,) for value in sorted(values)]
+    )
     lock = " FOR UPDATE OF o" if db.is_postgres() else ""
     return await db.rows(
         "SELECT o.id, o.state, o.attempts, o.broadcast_id, o.channel, o.kind, o.value, "
@@ -412,7 +415,7 @@ async def _doubted(core: Core, channel: str, values: Collection[str]) -> list[Ro
 
 
 async def _of_provider(channel: str, ids: Sequence[str], oldest: int) -> list[Row]:
-    given, values = db.table({"provider_id": "TEXT"}, [(id,) for id in ids])
+    given, values = batch.table({"provider_id": "TEXT"}, [(id,) for id in ids])
     found = await db.rows_at_once(
         ("id", "state", "attempts", "broadcast_id", "channel", "provider_id"),
         f"SELECT o.id, o.state, o.attempts, o.broadcast_id, o.channel, o.provider_id "
@@ -444,7 +447,7 @@ async def _parts_of(channel: str, ids: Sequence[str], oldest: int) -> list[Row]:
     """All parts of every long message one of whose parts has one of these ids."""
     if not ids:
         return []
-    given, values = db.table({"provider_id": "TEXT"}, [(id,) for id in ids])
+    given, values = batch.table({"provider_id": "TEXT"}, [(id,) for id in ids])
     return await db.rows(
         "SELECT * FROM parts WHERE outbound_id IN (SELECT p.outbound_id "
         f"FROM {given} AS g CROSS JOIN parts p CROSS JOIN outbox o "
@@ -521,7 +524,7 @@ async def _keep_parts(parts: Iterable[Row]) -> None:
     changed = [(part["id"], part["state"], part["code"]) for part in parts]
     if changed:
         columns = {"id": "BIGINT", "state": "TEXT", "code": "TEXT"}
-        given, values = db.table(columns, changed)
+        given, values = batch.table(columns, changed)
         await db.execute(
             f"UPDATE parts SET state = g.state, code = g.code FROM {given} AS g "
             "WHERE parts.id = g.id",
