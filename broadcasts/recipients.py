@@ -173,9 +173,7 @@ def states_of(filter: str) -> tuple[str, ...]:
     return ()
 
 
-_NOTEWORTHY = frozenset(
-    state for state in OutboundState if f"'{state}'" in sweep.NOTEWORTHY
-)
+_NOTEWORTHY = frozenset(OutboundState).difference(sweep.WELL)
 _MANY = 20_000  # recipients; with more of them names are looked up first
 
 
@@ -215,7 +213,7 @@ async def _rows_of(
     broadcast: Broadcast, wanted: Sequence[str]
 ) -> tuple[str, list[Any]]:
     if wanted and _NOTEWORTHY.issuperset(wanted):
-        return f"o.broadcast_id = ? AND o.{sweep.NOTEWORTHY}", [broadcast.id]
+        return f"o.broadcast_id = ? AND {sweep.noteworthy('o.')}", [broadcast.id]
     ids = await db.rows(
         "SELECT MIN(first_id) AS first, MAX(last_id) AS last FROM chunks "
         "WHERE broadcast_id = ?",

@@ -234,7 +234,7 @@ class Inbound(Model):
     sent_at = InstantField(null=True)
     received_at = InstantField()
     member_id = fields.BigIntField(null=True)
-    inquiry_id = fields.BigIntField(null=True, db_index=True)
+    inquiry_id = fields.BigIntField(null=True)
     # stored -> filed | review | handled | ignored
     state = fields.CharField(16, default="stored")
     route = fields.CharField(32, default="")  # which rule of the router decided
@@ -244,7 +244,7 @@ class Inbound(Model):
     class Meta:
         table = "inbound"
         unique_together = (("channel", "key"),)
-        # And partial ones: migrations/0002
+        # And partial ones: migrations/0002, 0003
         indexes = (Index(fields=("kind", "value", "received_at")),)
 
 
@@ -348,8 +348,8 @@ class PromptRow(Model):
     prompt = fields.CharField(16)  # rsvp, rating, binding
     code = fields.CharField(8, default="")
     options = JsonField(default=list)
-    inquiry_id = fields.BigIntField(null=True, db_index=True)
-    broadcast_id = fields.BigIntField(null=True, db_index=True)
+    inquiry_id = fields.BigIntField(null=True)
+    broadcast_id = fields.BigIntField(null=True)
     member_id = fields.BigIntField(null=True)
     data = JsonField(default=dict)
     opened_at = InstantField()
@@ -360,6 +360,7 @@ class PromptRow(Model):
 
     class Meta:
         table = "prompts"
+        # And partial ones: migrations/0003
         indexes = (Index(fields=("kind", "value", "closed_at")),)
 
 
@@ -406,7 +407,7 @@ class Outbound(Model):
     changed_at = InstantField()
 
     class Meta:
-        table = "outbox"  # its indexes are partial: migrations/0002
+        table = "outbox"  # its indexes are partial: migrations/0002, 0003
 
 
 class Attempt(Model):
