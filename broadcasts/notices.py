@@ -378,7 +378,7 @@ def bad_texts(core: Core, number: int, first: Sequence[Bad]) -> RequestError:
         )
         for one in first
     )
-    words = "有 {n} 人的正文发不出：{who}。请修改，或勾选“发不出的人不发”"
+    words = "有 {n} 人的正文发不出：{who}。请修改，或勾选“跳过他们，其余照发”"
     fault = phrase(words, n=number, who=shown)
     return RequestError("bad_texts", fault, status=422, fields={"exclude_bad": fault})
 

@@ -86,6 +86,8 @@ async def _edit_page(
     broadcast: Broadcast | None,
     errors: Mapping[str, str] | None = None,
     typed: Form | None = None,
+    *,
+    saved: bool = False,
 ) -> web.Response:
     core = request.app[CORE]
     if typed is None and broadcast is None:
@@ -116,6 +118,7 @@ async def _edit_page(
         segments=_segments(core),
         preview=found,
         errors={name: phrase(fault) for name, fault in (errors or {}).items()},
+        saved=saved,
         approved=broadcast is not None and broadcast.state in _APPROVED,
     )
 
@@ -163,6 +166,7 @@ async def _save(
     core = request.app[CORE]
     form = await read_form(request)
     draft, faults = forms.read(form, core.settings.centre.timezone, broadcast)
+    saved = False
     try:
         if faults:
             raise RequestError("draft", fields=faults | content.faults(draft))
@@ -170,6 +174,7 @@ async def _save(
             broadcast = await notices.create(core, actor, draft)
         else:
             broadcast = await notices.edit(core, actor, broadcast.id, draft)
+        saved = True
         if form.get("act") == "submit":
             await notices.submit(
                 core, actor, broadcast.id, confirmed=form.flag("confirmed")
@@ -179,7 +184,9 @@ async def _save(
             raise
         id = None if broadcast is None else broadcast.id
         typed = forms.typed(form, id)
-        return await _edit_page(request, actor, typed, broadcast, error.fields, form)
+        return await _edit_page(
+            request, actor, typed, broadcast, error.fields, form, saved=saved
+        )
     said = "已提请批准" if form.get("act") == "submit" else "草稿已保存"
     return redirect(request, f"/broadcasts/{broadcast.id}", text(request, said))
 
@@ -285,7 +292,9 @@ async def submit(request: web.Request, actor: Actor) -> web.StreamResponse:
         if not error.fields:
             raise
         draft = forms.shown(broadcast, core.settings.centre.timezone)
-        return await _edit_page(request, actor, draft, broadcast, error.fields)
+        return await _edit_page(
+            request, actor, draft, broadcast, error.fields, saved=True
+        )
     return _back(request, broadcast.id, "已提请批准")
 
 

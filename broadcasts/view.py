@@ -50,6 +50,7 @@ _ACTS: Mapping[BroadcastState, tuple[str, ...]] = {
     _B.PAUSED: ("resume", "cancel"),
 }
 PAGE = 50
+EMPTY = notices.BAD_REASONS["empty"]
 _VISIBLE = (
     "FROM broadcasts b LEFT JOIN organisations o ON o.id = b.organisation_id "
     "WHERE b.kind = 'notice' AND COALESCE(o.path, '/') LIKE ?"
@@ -424,7 +425,8 @@ def preview_of(found: Preview, errors: Sequence[str]) -> dict[str, Any]:
         phrase("{channel}：{why}", channel=way.label, why=phrase(sample.problem))
         for way in found.ways
         for sample in way.samples
-        if sample.problem
+        # What can't be filled in is not shown: that it is empty then is no news.
+        if sample.problem and not (errors and sample.problem == EMPTY)
     }
     return {
         "people": found.people,

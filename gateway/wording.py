@@ -143,7 +143,9 @@ def _explain_field(name: str, fields: Mapping[str, str]) -> tuple[str, str]:
     if not fields:
         return "这里没有字段可用", "请删去占位符"
     near = get_close_matches(name[:MAX_FIELD], fields, n=3, cutoff=0.4)
-    known = "、".join(near or list(fields)[:8])
+    # Names in Latin letters are understood too, but nobody has to learn them.
+    own = [one for one in fields if not one.isascii()] or list(fields)
+    known = "、".join(near or own[:8])
     hint = phrase("是不是要写：{known}" if near else "可以写：{known}", known=known)
     return phrase("没有“{name}”这个字段", name=visible(name[:MAX_FIELD])), hint
 

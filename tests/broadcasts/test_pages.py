@@ -150,6 +150,7 @@ async def test_what_is_wrong_stands_at_its_field_and_nothing_typed_is_lost(
     answer = await clerk.post("/broadcasts/new", wrong)
     page = await answer.text()
     assert answer.status == 422
+    assert "还不能保存" in page
     for words in ("请写上主题", "第1行第3个字", "请写成", "您好{{姓}}", "gestern"):
         assert words in page
     wrong = form(
@@ -183,6 +184,8 @@ async def test_the_preview_follows_the_typing(core: Core, console: Console) -> N
     assert "¥0.09" in page
     for broken in ({}, form(console, title="", sms="{{"), {"audience_type": "list"}):
         assert (await clerk.post("/broadcasts/preview", broken)).status == 200
+    answer = await clerk.post("/broadcasts/preview", form(console, sms="{{"))
+    assert "正文是空的" not in await answer.text()  # it isn't: it can't be filled in
 
 
 async def test_a_saved_draft_that_cannot_be_submitted_shows_why(
@@ -192,7 +195,10 @@ async def test_a_saved_draft_that_cannot_be_submitted_shows_why(
     clerk = await console.browser("clerk_a")
     answer = await clerk.post("/broadcasts/new", form(console, sms="字" * 501))
     assert answer.status == 422
-    assert "正文太长" in await answer.text()
+    page = await answer.text()
+    assert "正文太长" in page
+    assert "草稿已保存" in page
+    assert "还不能保存" not in page
     [found] = await Broadcast.all()
     answer = await clerk.post(f"/broadcasts/{found.id}/edit", form(console))
     assert answer.status == 303

@@ -97,7 +97,7 @@ def test_all_else_is_refused_with_its_place(text: str, line: int, column: int) -
 def test_an_unknown_field_gets_a_suggestion() -> None:
     with pytest.raises(WordingError, match="没有“性名”这个字段。是不是要写：姓名"):
         parse("{{性名}}", FIELDS)
-    with pytest.raises(WordingError, match="可以写：姓名、name、时间、地点"):
+    with pytest.raises(WordingError, match="可以写：姓名、时间、地点。"):
         parse("{{xyz}}", FIELDS)
     with pytest.raises(WordingError, match="没有字段可用"):
         parse("{{xyz}}", {})
