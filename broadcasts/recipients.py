@@ -52,6 +52,7 @@ LEFT_OUT: Mapping[str, str] = {
 }
 ANSWERS: Mapping[str, str] = {"yes": "参加", "no": "不参加", "": "未回复"}
 _ARRIVED = frozenset({OutboundState.DELIVERED, OutboundState.READ})
+_PLANNED, _SENDING = OutboundState.PLANNED, OutboundState.SENDING
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +128,41 @@ async def counts(broadcast_id: int) -> Mapping[Bucket, int]:
 
 async def states(broadcast_id: int) -> Mapping[OutboundState, int]:
     """As the tallies tell it; a state that nobody is in is not there."""
-    found = await moves.counts(broadcast_id)
-    return {OutboundState(state): number for state, number in found.items()}
+    found: dict[OutboundState, int] = {
+        OutboundState(state): n
+        for state, n in (await moves.counts(broadcast_id)).items()
+    }
+    waiting = found.get(_PLANNED, 0)
+    if gone := min(waiting, await _number_under_way(broadcast_id) if waiting else 0):
+        found[_SENDING] = found.get(_SENDING, 0) + gone
+        found[_PLANNED] = waiting - gone
+    return {state: n for state, n in found.items() if n}
+
+
+async def _under_way(broadcast_id: int) -> list[tuple[int, int]]:
+    """Ids of whole windows that were journalled and have left: a recipient among them
+    who is still planned waits for an answer."""
+    found = await db.rows(
+        "SELECT first_id, journalled_to FROM chunks WHERE broadcast_id = ? "
+        "AND state <> 'done' AND journalled_to >= first_id",
+        broadcast_id,
+    )
+    return [(row["first_id"], row["journalled_to"]) for row in found]
+
+
+def _within(spans: Sequence[tuple[int, int]]) -> str:
+    return " OR ".join(f"o.id BETWEEN {int(a)} AND {int(b)}" for a, b in spans)
+
+
+async def _number_under_way(broadcast_id: int) -> int:
+    if not (spans := await _under_way(broadcast_id)):
+        return 0
+    found = await db.rows(
+        f"SELECT COUNT(*) AS n FROM outbox o WHERE ({_within(spans)}) "
+        "AND +o.broadcast_id = ? AND o.state = 'planned'",
+        broadcast_id,
+    )
+    return int(found[0]["n"])
 
 
 def in_buckets(numbers: Mapping[OutboundState, int]) -> Mapping[Bucket, int]:
@@ -180,11 +214,7 @@ _MANY = 20_000  # recipients; with more of them names are looked up first
 async def _matching(broadcast: Broadcast, state: str, q: str) -> tuple[str, list[Any]]:
     """Rows of the outbox as `o`, with member `m` and organisation `g`: found by the
     ids of the broadcast's chunks, or by the index of what is not over or not well."""
-    wanted = states_of(state)
-    where, values = await _rows_of(broadcast, wanted)
-    if wanted:
-        where += f" AND o.state IN ({db.marks(len(wanted))})"
-        values += wanted
+    where, values = await _in_states(broadcast, states_of(state))
     people = "outbox o LEFT JOIN members m ON m.id = o.member_id"
     if q:
         pattern = "%" + q.translate({ord(c): f"!{c}" for c in "!%_"}) + "%"
@@ -207,6 +237,22 @@ async def _matching(broadcast: Broadcast, state: str, q: str) -> tuple[str, list
         f"WHERE {where}"
     )
     return sql, values
+
+
+async def _in_states(
+    broadcast: Broadcast, wanted: tuple[str, ...]
+) -> tuple[str, list[Any]]:
+    if wanted not in ((_PLANNED,), (_SENDING,)):
+        where, values = await _rows_of(broadcast, wanted)
+        if wanted:
+            where += f" AND o.state IN ({db.marks(len(wanted))})"
+        return where, [*values, *wanted]
+    where, values = await _rows_of(broadcast, (_PLANNED, _SENDING))
+    gone = _within(await _under_way(broadcast.id)) or "FALSE"
+    if wanted == (_PLANNED,):
+        return f"{where} AND o.state = 'planned' AND NOT ({gone})", values
+    left = f"o.state = 'sending' OR o.state = 'planned' AND ({gone})"
+    return f"{where} AND ({left})", values
 
 
 async def _rows_of(
@@ -265,6 +311,7 @@ async def _recipients(
         *values,
         after,
     )
+    spans = await _under_way(id)
     said = await _answers_of(id, [row["member_id"] for row in found])
     came = await _attended(id, [row["member_id"] for row in found])
     return [
@@ -276,7 +323,7 @@ async def _recipients(
             channel=row["channel"],
             kind=row["kind"],
             to=mask(Address(AddressKind(row["kind"]), row["value"])),
-            state=row["state"],
+            state=_state_now(row, spans),
             reason=row["reason"],
             detail=row["detail"],
             changed_at=from_micros(row["changed_at"]),
@@ -285,6 +332,11 @@ async def _recipients(
         )
         for row in found
     ]
+
+
+def _state_now(row: db.Row, spans: Sequence[tuple[int, int]]) -> str:
+    has_left = any(first <= row["id"] <= last for first, last in spans)
+    return _SENDING if has_left and row["state"] == _PLANNED else str(row["state"])
 
 
 async def _answers_of(id: int, members: Iterable[int | None]) -> Mapping[int, str]:

@@ -21,6 +21,7 @@ from gateway.status import Bucket, OutboundState
 from gateway.tables import AddressRow, Outbound, PromptRow
 from tests.broadcasts.county import County, phone
 from tests.labs.recorder import as_channel, drain, recorder
+from tests.labs.streams import Carrier, channel, new_sender
 
 
 async def answer(core: Core, number: int, text: str) -> None:
@@ -160,6 +161,36 @@ async def test_the_list_is_filtered_and_paged(core: Core, county: County) -> Non
     with pytest.raises(RequestError) as refused:
         await recipients.total(county.clerk, broadcast.id, state="nonsense")
     assert refused.value.status == 422
+
+
+async def test_who_waits_for_an_answer_is_not_counted_as_still_to_come(
+    core: Core, county: County
+) -> None:
+    carrier = Carrier()
+    core.channels = ChannelSet([channel(carrier)])
+    await county.crowd(carrier.capabilities.window + 3)
+    id = (await county.approved()).id
+    await running.start(core, county.clerk, id)
+    sender = await new_sender(core)
+    for _ in range(2):
+        await sender.step()
+    assert len(carrier.waiting) == 10
+
+    async def listed(state: str) -> list[str]:
+        rows = await recipients.recipients(county.clerk, id, state=state)
+        assert await recipients.total(county.clerk, id, state=state) == len(rows)
+        return [row.state for row in rows]
+
+    assert await listed("sending") == ["sending"] * 10
+    assert await listed("planned") == ["planned"] * 3
+    assert sorted(await listed("waiting")) == ["planned"] * 3 + ["sending"] * 10
+    await running.cancel(core, county.clerk, id)
+    assert await listed("planned") == []
+    assert await listed("sending") == ["sending"] * 10
+    carrier.answer_all()
+    await sender.step()
+    assert await listed("sending") == []
+    assert await listed("accepted") == ["accepted"] * 10
 
 
 async def test_the_export_holds_text_never_formulas(
