@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 
 from gateway import batch
 from gateway import database as db
+from gateway.contract import DeliveryReceipt
 from gateway.core import Core
 from gateway.database import Row, to_micros
 from gateway.outbox import moves
 from gateway.outbox.facts import ADDRESS, Cap, gated, opened
 from gateway.outbox.moves import Move
+from gateway.text import clean
 
 PRIORITIES = (0, 5, 10, 20)  # see enqueue.PRIORITY; one range of the index each
 
@@ -171,47 +173,42 @@ async def _forget_parts(ids: Sequence[int]) -> None:
         await db.execute(f"DELETE FROM parts WHERE outbound_id IN ({marks})", *ids)
 
 
-class Onward(NamedTuple):
-    """What a receipt says that came with the answer."""
-
-    state: str
-    code: str
-
-
 async def settle(
     done: Sequence[Settlement],
     channel: str,
     node_id: int,
     now: datetime,
-    onward: Mapping[int, Onward] = MappingProxyType({}),
+    receipts: Mapping[int, DeliveryReceipt] = MappingProxyType({}),
 ) -> list[moves.Moved]:
     """Append outcomes, move messages forward. A late answer also ends `unknown`.
 
-    `onward`: by their ids where messages go at once that have a receipt already.
+    `receipts`: by their ids, of messages that go where those say at once.
     """
     alone = [one for one in done if not one.chunk_id]
     of_chunks = [one for one in done if one.chunk_id]
     await _append(of_chunks, channel, node_id, to_micros(now))
     await _complete(alone, to_micros(now))
     await _keep_parts(done, channel)
-    moved = await moves.advance([_move(one, onward) for one in alone], now)
-    broadcasts = {one.outbound_id: one.row["broadcast_id"] for one in of_chunks}
-    planned = [_move(one, onward) for one in of_chunks]
+    moved = await moves.advance([_move(one, receipts) for one in alone], now)
+    broadcasts = {one.row["id"]: one.row["broadcast_id"] for one in of_chunks}
+    planned = [_move(one, receipts) for one in of_chunks]
     return moved + await moves.settle_planned(planned, broadcasts, now)
 
 
-def _move(one: Settlement, onward: Mapping[int, Onward]) -> Move:
-    told = onward.get(one.outbound_id)
+def _move(one: Settlement, receipts: Mapping[int, DeliveryReceipt]) -> Move:
+    row, number, _, _, _, state, code, detail, ids, due_at, throttled = one
+    id = row["id"]
+    if told := receipts.get(id):
+        state, code = told.state.value, clean(told.code)
     return Move(
-        one.outbound_id,
-        told.state if told else one.state,
-        told.code if told else one.code[:64],
-        one.detail,
-        # A long message is found by its parts.
-        one.provider_ids[0] if len(one.provider_ids) == 1 else "",
-        one.number,
-        0 if one.due_at is None else to_micros(one.due_at),
-        int(one.throttled),
+        id,
+        state,
+        code[:64],
+        detail,
+        ids[0] if len(ids) == 1 else "",  # a long message is found by its parts
+        number,
+        0 if due_at is None else to_micros(due_at),
+        int(throttled),
     )
 
 
@@ -245,16 +242,17 @@ def _ids(ids: tuple[str, ...]) -> str:
 
 
 def _attempt(one: Settlement) -> tuple[Any, ...]:
+    row, number, journalled_at, _, outcome, _, code, detail, ids, _, _ = one
     return (
-        one.row["id"],
-        one.number,
-        one.row["kind"],
-        one.row["value"],
-        one.journalled_at,
-        one.outcome,
-        one.code[:64],
-        one.detail,
-        _ids(one.provider_ids),
+        row["id"],
+        number,
+        row["kind"],
+        row["value"],
+        journalled_at,
+        outcome,
+        code[:64],
+        detail,
+        _ids(ids),
     )
 
 

@@ -6,7 +6,7 @@ late or repeated event.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -97,15 +97,14 @@ async def settle_planned(
     done: list[Moved] = []
     for first in range(0, len(moves), _MOST):
         part = moves[first : first + _MOST]
-        ids = await _settle_if_planned(part, now)
+        planned, others = await _settle_if_planned(part, now)
         here = [
-            Moved(m.id, "planned", m.state, broadcast_ids[m.id])
-            for m in part
-            if m.id in ids
+            Moved(move.id, "planned", move.state, broadcast_ids[move.id])
+            for move in planned
         ]
         await tally_all(here, now)
         done += here
-        done += await advance([m for m in part if m.id not in ids], now)
+        done += await advance(others, now)
     return done
 
 
@@ -141,28 +140,42 @@ async def _write(moves: Sequence[Move], now: datetime) -> None:
         await db.execute(sql, *values)
 
 
-async def _settle_if_planned(moves: Sequence[Move], now: datetime) -> set[int]:
-    """Move those whose rows nobody settled yet; their ids."""
-    if not db.is_postgres():
-        ids = await _still_planned(moves)
-        await _write([move for move in moves if move.id in ids], now)
-        return ids
-    # By their ids, as all who lock several: two can't wait for each other.
-    sql, values = _update(sorted(moves), now)
-    told = "AND outbox.state = 'planned' RETURNING outbox.id"
-    return {row["id"] for row in await db.rows(f"{sql} {told}", *values)}
+async def _settle_if_planned(
+    moves: Sequence[Move], now: datetime
+) -> tuple[Sequence[Move], Sequence[Move]]:
+    """Move those whose rows nobody settled yet; those, and the others."""
+    if db.is_postgres():
+        # By their ids, as all who lock several: two can't wait for each other.
+        sql, values = _update(sorted(moves), now)
+        told = "AND outbox.state = 'planned' RETURNING outbox.id"
+        found = await db.rows(f"{sql} {told}", *values)
+        return _parted(moves, {row["id"] for row in found})
+    planned, others = await _still_planned(moves)
+    await _write(planned, now)
+    return planned, others
 
 
-async def _still_planned(moves: Sequence[Move]) -> set[int]:
-    """On SQLite, where nobody else writes and each row told costs a step."""
+async def _still_planned(
+    moves: Sequence[Move],
+) -> tuple[Sequence[Move], Sequence[Move]]:
+    """On SQLite, where nobody else writes and each row told costs a step: nearly always
+    all of them are."""
     given, values = batch.table({"id": "BIGINT"}, [(move.id,) for move in moves])
-    found = await db.rows_at_once(
-        ("id",),
-        f"SELECT o.id FROM {given} AS g CROSS JOIN outbox o "
-        "WHERE o.id = g.id AND o.state = 'planned'",
-        *values,
+    planned = (
+        f"{given} AS g CROSS JOIN outbox o WHERE o.id = g.id AND o.state = 'planned'"
     )
-    return {row["id"] for row in found}
+    [count] = await db.rows(f"SELECT COUNT(*) AS n FROM {planned}", *values)
+    if count["n"] == len(moves):
+        return moves, ()
+    found = await db.rows_at_once(("id",), f"SELECT o.id FROM {planned}", *values)
+    return _parted(moves, {row["id"] for row in found})
+
+
+def _parted(
+    moves: Sequence[Move], ids: Collection[int]
+) -> tuple[Sequence[Move], Sequence[Move]]:
+    within = [move for move in moves if move.id in ids]
+    return within, [move for move in moves if move.id not in ids]
 
 
 async def locked(ids: Sequence[int]) -> Mapping[int, Row]:
@@ -212,10 +225,12 @@ async def advance_where(
 
 async def tally_all(moved: Iterable[Moved], now: datetime) -> None:
     deltas: Counter[tuple[int, str]] = Counter()
-    for one in moved:
-        if one.broadcast_id is not None:
-            deltas[one.broadcast_id, one.before] -= 1
-            deltas[one.broadcast_id, one.after] += 1
+    # Nearly all go the same way: each way is looked at once.
+    ways = Counter([(one.broadcast_id, one.before, one.after) for one in moved])
+    for (broadcast_id, before, after), n in ways.items():
+        if broadcast_id is not None:
+            deltas[broadcast_id, before] -= n
+            deltas[broadcast_id, after] += n
     await tally(deltas, now)
 
 

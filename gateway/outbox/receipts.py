@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from gateway import batch
 from gateway import database as db
@@ -29,6 +29,7 @@ BATCH = 500  # receipts of one transaction
 CLOCKS_DIFFER = timedelta(minutes=5) // MICROSECOND  # theirs and ours
 _OWN_ID = re.compile("[0-9]{1,18}")  # what fits a key of ours
 _UNANSWERED = frozenset({"planned", "queued", "sending"})
+_BEYOND = frozenset(s for s in OUTBOUND_MOVES["accepted"] if RANK[s] > RANK["accepted"])
 _NEW = {
     "key": "TEXT",
     "provider_id": "TEXT",
@@ -87,10 +88,10 @@ def met(sent: Sequence[Sent], receipts: Sequence[Keyed]) -> Mapping[int, int]:
     their ids the place of the first such receipt. They need be written only once."""
     by_provider: dict[str, int] = {}
     for one in sent:
-        if one.state == "accepted" and len(one.provider_ids) == 1:
-            [id] = one.provider_ids
+        ids = one.provider_ids
+        if one.state == "accepted" and len(ids) == 1:
             # Of two with the same id the ordinary way finds the newest (C-8).
-            by_provider[id] = 0 if id in by_provider else one.outbound_id
+            by_provider[ids[0]] = 0 if ids[0] in by_provider else one.row["id"]
     found: dict[int, int] = {}
     for place, (_, told) in enumerate(receipts):
         message = by_provider.get(told.provider_id)
@@ -101,10 +102,9 @@ def met(sent: Sequence[Sent], receipts: Sequence[Keyed]) -> Mapping[int, int]:
 
 def _settles(message: int, told: DeliveryReceipt) -> bool:
     return (
-        told.state != "unknown"
+        told.state in _BEYOND
         and not told.opted_out
-        and told.reference in ("", str(message))
-        and _effect("accepted", told.state) == "applied"
+        and (told.reference == "" or told.reference == str(message))
     )
 
 
@@ -119,43 +119,14 @@ async def store(
     Inside a transaction. A receipt whose key is known changes nothing. `applied`: by
     the places of some of them the messages that they have moved already.
     """
-    told = [
-        Told(
-            0,
-            clean(one.provider_id)[:254],
-            clean(one.reference)[:64],
-            one.state,
-            clean(one.code)[:64],
-            one.opted_out,
-            None if one.at is None else to_micros(one.at),
-            one.address.kind if one.address else "",
-            one.address.value if one.address else "",
-        )
-        for _, one in receipts
-    ]
+    others = [place for place in range(len(receipts)) if place not in applied]
+    told = [_told(receipts[place][1]) for place in others]
+    found, moved = await _apply(core, channel, told)
     verdicts = {place: Verdict(id, "applied") for place, id in applied.items()}
-    others = [place for place in range(len(told)) if place not in verdicts]
-    found, moved = await _apply(core, channel, [told[place] for place in others])
     verdicts.update(zip(others, found, strict=True))
-    _count(core, channel, Counter(told[place].state for place in applied))
-    rows = [
-        (
-            key,
-            said.provider_id,
-            said.reference,
-            said.state,
-            said.code,
-            said.opted_out,
-            said.at,
-            receipt.raw,
-            verdict.outbound_id or None,
-            verdict.effect,
-            "" if verdict.effect else said.kind,
-            "" if verdict.effect else said.value,
-        )
-        for place, ((key, receipt), said) in enumerate(zip(receipts, told, strict=True))
-        for verdict in (verdicts[place],)
-    ]
+    states = [receipts[place][1].state.value for place in applied]
+    _count(core, channel, Counter(states))
+    rows = [_row(*one, verdicts[place]) for place, one in enumerate(receipts)]
     if rows:
         given, values = batch.table(_NEW, rows)
         columns = ", ".join(_NEW)
@@ -168,6 +139,39 @@ async def store(
             *values,
         )
     return moved
+
+
+def _told(one: DeliveryReceipt) -> Told:
+    return Told(
+        0,
+        clean(one.provider_id)[:254],
+        clean(one.reference)[:64],
+        one.state,
+        clean(one.code)[:64],
+        one.opted_out,
+        None if one.at is None else to_micros(one.at),
+        one.address.kind if one.address else "",
+        one.address.value if one.address else "",
+    )
+
+
+def _row(key: str, one: DeliveryReceipt, verdict: Verdict) -> tuple[Any, ...]:
+    """As `_NEW`. Whom it concerns is kept where only that may find its message."""
+    address = None if verdict.effect else one.address
+    return (
+        key,
+        clean(one.provider_id)[:254],
+        clean(one.reference)[:64],
+        one.state.value,
+        clean(one.code)[:64],
+        one.opted_out,
+        None if one.at is None else to_micros(one.at),
+        one.raw,
+        verdict.outbound_id or None,
+        verdict.effect,
+        address.kind.value if address else "",
+        address.value if address else "",
+    )
 
 
 async def apply_early(core: Core, channel: str, sent: Sequence[Sent]) -> list[Moved]:

@@ -18,7 +18,7 @@ from tortoise.exceptions import BaseORMException
 from gateway import database as db
 from gateway.channels import Channel
 from gateway.consent import QuietHours
-from gateway.contract import Accepted, DeliveryReceipt, MessageKind, Outcome
+from gateway.contract import Accepted, MessageKind, Outcome
 from gateway.core import Core
 from gateway.database import Row, to_micros
 from gateway.errors import (
@@ -36,7 +36,7 @@ from gateway.outbox.breaker import Breaker
 from gateway.outbox.chunks import Window
 from gateway.outbox.facts import Cap
 from gateway.outbox.gate import UNASKED
-from gateway.outbox.journal import Onward, Settlement
+from gateway.outbox.journal import Settlement
 from gateway.outbox.links import link
 from gateway.outbox.measure import Measure, Today
 from gateway.outbox.moves import Moved
@@ -448,8 +448,8 @@ class Sender:
         met = receipts.met([one for one in settled if one.chunk_id], told)
         gone: set[int] = set()
         if settled:
-            onward = {id: _onward(told[place][1]) for id, place in met.items()}
-            moved = await journal.settle(settled, name, core.node_id, now, onward)
+            receipt = {id: told[place][1] for id, place in met.items()}
+            moved = await journal.settle(settled, name, core.node_id, now, receipt)
             gone = {one.id for one in moved}
             left = _less(held, settled)
             touched = {one.chunk_id for one in settled if one.chunk_id}
@@ -483,17 +483,8 @@ class Sender:
         flying, outcome = answered
         match outcome:
             case Accepted(provider_ids):
-                row, number, journalled_at, chunk_id = flying
                 ids = tuple([clean(one)[:254] for one in provider_ids])
-                return Settlement(
-                    row=row,
-                    number=number,
-                    journalled_at=journalled_at,
-                    chunk_id=chunk_id,
-                    outcome="accepted",
-                    state="accepted",
-                    provider_ids=ids,
-                )
+                return Settlement(*flying, "accepted", "accepted", "", "", ids)
             case PermanentFailure():
                 return _settled(flying, "permanent", "failed", outcome)
             case TransientFailure():
@@ -555,10 +546,6 @@ class Sender:
             soonest = max(self.pace.seconds_to_next(), self.breaker.seconds_to_probe())
             seconds = min(seconds, max(until, soonest, 0.001))
         await self._core.wakeups.wait(self._worker, seconds)
-
-
-def _onward(told: DeliveryReceipt) -> Onward:
-    return Onward(told.state, clean(told.code)[:64])
 
 
 def _is_over(row: Row, now: int) -> bool:
