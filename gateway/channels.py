@@ -79,6 +79,7 @@ class ChannelSet:
 
     def __init__(self, channels: Iterable[Channel] = ()) -> None:
         self._channels = {channel.name: channel for channel in channels}
+        self._preferring: dict[tuple[AddressKind, str], Sequence[Channel]] = {}
 
     def __iter__(self) -> Iterator[Channel]:
         return iter(self._channels.values())
@@ -91,6 +92,15 @@ class ChannelSet:
 
     def serving(self, kind: AddressKind) -> list[Channel]:
         return [channel for channel in self if channel.serves(kind)]
+
+    def preferring(self, kind: AddressKind, name: str) -> Sequence[Channel]:
+        """Those for `kind`, the one of that name first."""
+        key = kind, name if name in self._channels else ""
+        found = self._preferring.get(key)
+        if found is None:
+            serving = sorted(self.serving(kind), key=lambda one: one.name != name)
+            found = self._preferring[key] = tuple(serving)
+        return found
 
     def ask_who_wrote(self, kind: AddressKind) -> bool:
         """Whether any for this kind may only answer: it counts who wrote, and when."""
@@ -162,8 +172,7 @@ def choose(
     """
     refusals: list[Refusal] = []
     for reach in reaches:
-        candidates = channels.serving(reach.address.kind)
-        candidates.sort(key=lambda c: c.name != reach.channel)
+        candidates = channels.preferring(reach.address.kind, reach.channel)
         if not candidates:
             refusals.append(Refusal(reach.address.kind.value, "no_channel"))
         for candidate in candidates:

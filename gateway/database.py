@@ -20,6 +20,7 @@ from collections.abc import (
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -232,18 +233,27 @@ async def rows(sql: str, *values: Any) -> list[Row]:
 
 
 async def rows_at_once(names: Sequence[str], sql: str, *values: Any) -> list[Row]:
-    """As `rows`, for many rows of numbers and texts; `names` are the columns of `sql`.
+    """As `rows`, for many rows (numbers, texts). `names` are the columns of `sql`."""
+    found = await cells_at_once(names, sql, *values)
+    return [dict(zip(names, row, strict=True)) for row in found]
+
+
+async def cells_at_once(
+    names: Sequence[str], sql: str, *values: Any
+) -> list[Sequence[Any]]:
+    """As `rows_at_once`, each row as its cells in the order of `names`.
 
     On SQLite each row that is fetched makes its thread ask for the interpreter again,
     beside a busy loop. So all of them come as one.
     """
     if is_postgres():
-        return await rows(sql, *values)
+        return [tuple(row.values()) for row in await rows(sql, *values)]
     columns = ", ".join(names)
     [found] = await rows(
         f"SELECT json_group_array(json_array({columns})) AS found FROM ({sql})", *values
     )
-    return [dict(zip(names, row, strict=True)) for row in json.loads(found["found"])]
+    cells: list[Sequence[Any]] = json.loads(found["found"])
+    return cells
 
 
 async def execute(sql: str, *values: Any) -> int:
@@ -296,7 +306,7 @@ def table(
         text = f"(SELECT * FROM unnest({casts}) AS given({names}))"
         given = zip(kinds, zip(*values, strict=True), strict=True)
         return text, [_array(kind, column) for kind, column in given]
-    cells = [cell for row in values for cell in row]
+    cells = list(chain.from_iterable(values))
     rows = _padded(len(values), len(columns))
     cells += [None] * (rows * len(columns) - len(cells))
     return _values(tuple(columns), rows), cells

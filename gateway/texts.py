@@ -1,7 +1,7 @@
 """The standard texts that the product itself writes to members, and their values."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from importlib.resources import files
@@ -83,6 +83,7 @@ class Texts:
 
     def __init__(self, languages: Mapping[str, Mapping[str, Mapping[str, str]]]):
         self._languages = languages
+        self._fields: dict[tuple[str, AddressKind, str], Sequence[str]] = {}
 
     def render(
         self,
@@ -99,6 +100,21 @@ class Texts:
         self, name: str, values: Mapping[str, str], language: str = "zh"
     ) -> str:
         return _lenient(self._languages[language][name].get("subject", ""), values)
+
+    def fields(
+        self, name: str, kind: AddressKind, language: str = "zh"
+    ) -> Sequence[str]:
+        """What the text and its subject say of those they are for."""
+        key = name, kind, language
+        found = self._fields.get(key)
+        if found is None:
+            texts = self._languages[language][name]
+            parts = (
+                *_parsed_leniently(variant(texts, kind)),
+                *_parsed_leniently(texts.get("subject", "")),
+            )
+            found = self._fields[key] = tuple(sorted(wording.fields_used(parts)))
+        return found
 
     def variants(self, name: str, language: str = "zh") -> Mapping[str, str]:
         """The wordings themselves, to be frozen for many recipients."""

@@ -5,9 +5,11 @@ inquiry → a new inquiry. What could be two things goes to the review tray.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
+from typing import Literal
 
 from gateway.consent import Strength, is_opt_in, opt_out_prefix, opt_out_strength
 from gateway.prompts import Choice, NoMatch, OpenPrompt, Undecided, choose
@@ -15,6 +17,7 @@ from gateway.text import fold_width, narrow
 
 NUMBER = re.compile(r"(?<!\d)(\d{8}-\d{4,6})(?!\d)")
 _SHORTEST_NUMBER = 13  # characters
+_REPEATED = 20  # characters: short texts are the same again and again
 _EDGES = " \t\r\n.,!~。，！；;、：:"
 _THANKS = re.compile(
     r"(好的|收到|明白了?|知道了|谢谢|感谢|多谢|非常感谢|辛苦了?|您|你|了|老师|同志|\s|[.,!~。，！])+"
@@ -40,7 +43,7 @@ _WORDS: dict[str, CommandName] = {
 _BIND = re.compile(r"绑定\s*[:：]?\s*(\+?[\d\s-]{0,20})")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # one a message: frozen ones cost twice as much
 class Situation:
     """What is known when a text arrives.
 
@@ -57,7 +60,7 @@ class Situation:
     named: Collection[int] = ()
     open_ones: Sequence[int] = ()
     closed_ones: Sequence[int] = ()
-    opt_out_words: Collection[str] = ()
+    opt_out_words: Set[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +132,29 @@ def _automatic(situation: Situation) -> Decision:
 
 def _consent(situation: Situation) -> Decision | None:
     text, words = situation.text, situation.opt_out_words
+    heard = _heard(text, words) if len(text) <= _REPEATED else _spoken(text, words)
+    if heard is not Strength.AMBIGUOUS:
+        return heard
+    answers_nothing = isinstance(choose(text, situation.prompts), NoMatch)
+    return Refuse() if answers_nothing else None
+
+
+def _spoken(
+    text: str, words: Set[str]
+) -> Resume | Refuse | Literal[Strength.AMBIGUOUS] | None:
+    """What a text says of being written to, whoever sent it."""
     if is_opt_in(text):
         return Resume()
     strength = opt_out_strength(text, words)
     if strength is Strength.CERTAIN:
         return Refuse()
     if strength is Strength.AMBIGUOUS:
-        answers_nothing = isinstance(choose(text, situation.prompts), NoMatch)
-        return Refuse() if answers_nothing else None
+        return Strength.AMBIGUOUS
     rest = opt_out_prefix(text, words)
     return None if rest is None else Refuse(rest)
+
+
+_heard = lru_cache(maxsize=1024)(_spoken)
 
 
 def _prompt(situation: Situation) -> Decision | None:

@@ -305,7 +305,7 @@ async def know(core: Core, message: Inbound) -> AddressRow:
 async def understand(core: Core, message: Inbound) -> Situation:
     """Read from the database what `decide` has to know."""
     sender = Address(AddressKind(message.kind), message.value)
-    words = core.settings.policy.opt_out_words or OPT_OUT_WORDS
+    words = frozenset(core.settings.policy.opt_out_words) or OPT_OUT_WORDS
     return Situation(
         text=message.text,
         automatic=message.automatic,

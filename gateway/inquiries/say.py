@@ -48,12 +48,15 @@ class Written(Protocol):
     def received_at(self) -> datetime: ...
 
 
+_KINDS = {kind.value: kind for kind in AddressKind}
+
+
 def reach_of(message: Written) -> Reach:
     """How to answer this very message; in a group, there and by name."""
-    sender = Address(AddressKind(message.kind), message.value)
+    sender = Address(_KINDS[message.kind], message.value)
     group = None
     if message.conversation_value:
-        kind = AddressKind(message.conversation_kind)
+        kind = _KINDS[message.conversation_kind]
         group = Address(kind, message.conversation_value)
     return Reach(
         address=group or sender,

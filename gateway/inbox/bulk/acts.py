@@ -2,13 +2,14 @@
 decided: the same as `gateway.inbox.act` does to single rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 
 from gateway import tokens
-from gateway.channels import NoRoute, Reach, choose
+from gateway.channels import NoRoute, Reach, Route, choose
 from gateway.consent import OPT_OUT_WORDS
 from gateway.contract import AddressKind, MessageKind
 from gateway.core import Core
@@ -78,11 +79,17 @@ class Desk:
     working: bool
     counts_replies: bool
     ask_who_wrote: frozenset[str]  # kinds of addresses
+    opt_out_words: frozenset[str]
+    most_answered: int  # messages of ten minutes
     reopen: timedelta
+    days: dict[datetime, date] = field(default_factory=dict)
     deadlines: dict[date, Deadline] = field(default_factory=dict)
+    day_texts: dict[datetime, str] = field(default_factory=dict)
+    worded: dict[tuple[str, ...], tuple[str, str]] = field(default_factory=dict)
 
     @classmethod
     def at(cls, core: Core, world: World) -> "Desk":
+        policy = core.settings.policy
         return cls(
             core=core,
             world=world,
@@ -93,15 +100,42 @@ class Desk:
             ask_who_wrote=frozenset(
                 kind.value for kind in AddressKind if core.channels.ask_who_wrote(kind)
             ),
-            reopen=timedelta(days=core.settings.policy.reopen_days),
+            opt_out_words=frozenset(policy.opt_out_words) or OPT_OUT_WORDS,
+            most_answered=policy.messages_per_10_minutes,
+            reopen=timedelta(days=policy.reopen_days),
         )
+
+    def day(self, at: datetime) -> date:
+        """All of a commit came at one instant."""
+        day = self.days.get(at)
+        if day is None:
+            zone = self.core.settings.centre.timezone
+            day = self.days[at] = at.astimezone(zone).date()
+        return day
 
     def deadline(self, at: datetime) -> Deadline:
         """It depends on the day only."""
-        day = at.astimezone(self.core.settings.centre.timezone).date()
+        day = self.day(at)
         if day not in self.deadlines:
             self.deadlines[day] = deadline_from(self.core, at)
         return self.deadlines[day]
+
+    def day_text(self, at: datetime) -> str:
+        if at not in self.day_texts:
+            self.day_texts[at] = day_text(self.core, at)
+        return self.day_texts[at]
+
+    def words(
+        self, text_name: str, route: Route, values: Mapping[str, str]
+    ) -> tuple[str, str]:
+        """Text and subject. To a crowd that answers one notice, the same is said."""
+        kind, language = route.reach.address.kind, self.core.settings.centre.language
+        used = self.core.texts.fields(text_name, kind, language)
+        key = (text_name, kind.value, *[values.get(name, "") for name in used])
+        found = self.worded.get(key)
+        if found is None:
+            found = self.worded[key] = render(self.core, text_name, route, values)
+        return found
 
 
 @dataclass(slots=True)
@@ -178,16 +212,19 @@ def _question(world: World, message: Message, prompt_id: int) -> Question:
 def understand(desk: Desk, message: Message) -> Situation:
     world = desk.world
     known = world.matters_of(message)
-    questions = world.questions.get(message.key, ())
+    questions = world.questions.get(message.key)
+    quotes = message.reply_token or message.id in world.quoted
     return Situation(
         text=message.text,
         automatic=message.automatic,
-        prompts=[one.asked for one in questions if one.closed_at is None],
-        thread=_thread(desk, message),
-        named=_named(desk, message),
-        open_ones=world.open_ones(known),
-        closed_ones=world.closed_ones(known),
-        opt_out_words=desk.core.settings.policy.opt_out_words or OPT_OUT_WORDS,
+        prompts=[one.asked for one in questions if one.closed_at is None]
+        if questions
+        else (),
+        thread=_thread(desk, message) if quotes else None,
+        named=_named(desk, message) if message.id in world.named else (),
+        open_ones=world.open_ones(known) if known else (),
+        closed_ones=world.closed_ones(known) if known else (),
+        opt_out_words=desk.opt_out_words,
     )
 
 
@@ -206,8 +243,6 @@ def _thread(desk: Desk, message: Message) -> int | None:
 
 def _named(desk: Desk, message: Message) -> list[int]:
     world = desk.world
-    if message.id not in world.named:
-        return []
     found = (world.by_number.get(one) for one in world.named[message.id])
     return [
         one.id for one in found if one and world.may_join(message, one, desk.reopen)
@@ -222,8 +257,7 @@ def _know(desk: Desk, message: Message) -> None:
     if person is None:
         person = people[message.key] = Person(
             id=0,
-            kind=message.kind,
-            value=message.value,
+            key=message.key,
             member_id=None,
             display_name="",
             last_inbound_at=None,
@@ -391,14 +425,14 @@ def _register(desk: Desk, message: Message) -> None:
 
 
 def _new_matter(desk: Desk, message: Message) -> Matter:
-    world, zone = desk.world, desk.core.settings.centre.timezone
+    world = desk.world
     received = received_at(message.sent_at, message.received_at, world.now)
     due = desk.deadline(received)
     member = _belongs(world, message)
     text = text_of(message.subject, message.text)
     return Matter(
         id=next(world.ids),
-        number=world.next_number(received.astimezone(zone).strftime("%Y%m%d")),
+        number=world.next_number(_digits(desk.day(received))),
         organisation_id=0,
         member_id=message.member_id,
         owner_id=None,
@@ -424,6 +458,11 @@ def _new_matter(desk: Desk, message: Message) -> Matter:
         new=True,
         touched=True,
     )
+
+
+@lru_cache(maxsize=64)
+def _digits(day: date) -> str:
+    return day.strftime("%Y%m%d")
 
 
 def _belongs(world: World, message: Message) -> Belongs | None:
@@ -493,7 +532,7 @@ def _reach(desk: Desk, message: Message) -> Reach:
 def _reply(desk: Desk, message: Message, text_name: str, **values: str) -> None:
     """Answer a command where it came from; at most a few a day to strangers."""
     core, world = desk.core, desk.world
-    if world.wrote[message.key] > core.settings.policy.messages_per_10_minutes:
+    if world.wrote[message.key] > desk.most_answered:
         message.route_detail = "not_answered: too many messages"
         return
     way = _reach(desk, message)
@@ -504,7 +543,7 @@ def _reply(desk: Desk, message: Message, text_name: str, **values: str) -> None:
         return
     member = _belongs(world, message)
     known = {"name": member.name if member else "", **values}
-    text, subject = render(core, text_name, route, known)
+    text, subject = desk.words(text_name, route, known)
     world.letters.append(
         Letter(
             message_kind=MessageKind.SYSTEM,
@@ -574,7 +613,7 @@ def _values(desk: Desk, matter: Matter) -> dict[str, str]:
     return {
         "name": "" if unknown else matter.contact_name,
         "number": matter.number,
-        "deadline": day_text(desk.core, matter.deadline_at),
+        "deadline": desk.day_text(matter.deadline_at),
         "centre": "",
         "hours": desk.hours,
     }

@@ -9,10 +9,11 @@ import json
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
+from typing import Any
 
 from gateway import database as db
 from gateway.core import Core
-from gateway.database import Row, from_micros, to_micros
+from gateway.database import from_micros, to_micros
 from gateway.inbox.bulk.statements import next_ids, select
 from gateway.inbox.bulk.world import (
     Belongs,
@@ -43,25 +44,60 @@ MOST_NUMBERS = 5  # in one message that are looked up
 
 async def stored(limit: int) -> list[Message]:
     """What waits, oldest first, without its payload; on PostgreSQL locked."""
-    found = await db.rows_at_once(
+    found = await db.cells_at_once(
         _MESSAGE,
         f"SELECT {', '.join(_MESSAGE)} FROM inbound WHERE state = 'stored' "
         f"ORDER BY id LIMIT {limit}{db.for_update()}",
     )
-    return [_message(row) for row in found]
+    return [_message(*cells) for cells in found]
 
 
-def _message(row: Row) -> Message:
-    quoted = row["answers_to"]
-    row["answers_to"] = [] if quoted == "[]" else [str(q) for q in json.loads(quoted)]
-    row["automatic"] = bool(row["automatic"])
-    row["sent_at"] = _instant(row["sent_at"])
-    row["received_at"] = from_micros(row["received_at"])
-    return Message(**row)
+def _message(
+    id: int,
+    channel: str,
+    kind: str,
+    value: str,
+    conversation_kind: str,
+    conversation_value: str,
+    text: str,
+    subject: str,
+    provider_id: str,
+    quoted: str,
+    reply_token: str,
+    display_name: str,
+    automatic: bool,
+    sent_at: int | None,
+    received_at: int,
+) -> Message:
+    return Message(
+        id,
+        channel,
+        (kind, value),
+        conversation_kind,
+        conversation_value,
+        text,
+        subject,
+        provider_id,
+        _quotes(quoted),
+        reply_token,
+        display_name,
+        bool(automatic),
+        _instant(sent_at),
+        _at(received_at),
+    )
+
+
+@lru_cache(maxsize=64)
+def _quotes(ids: str) -> Sequence[str]:
+    return tuple(str(one) for one in json.loads(ids))
+
+
+_at = lru_cache(maxsize=1024)(from_micros)
+"""All of a commit were received at one instant."""
 
 
 def _instant(micros: int | None) -> datetime | None:
-    return None if micros is None else from_micros(micros)
+    return None if micros is None else _at(micros)
 
 
 async def world(core: Core, messages: Sequence[Message]) -> World:
@@ -94,25 +130,30 @@ async def _people(made: World, keys: Sequence[Key]) -> None:
     found = await select(
         _PERSON, _KEY, keys, f"{_PERSONS} a.kind = k.kind AND a.value = k.value"
     )
-    for row in found:
-        made.people[row["kind"], row["value"]] = _person(made, row)
+    for cells in found:
+        person = _person(made, *cells)
+        made.people[person.key] = person
 
 
-def _person(made: World, row: Row) -> Person:
-    if row["verified_at"] is not None and row["name"] is not None:
-        made.members[row["member_id"]] = Belongs(
-            name=row["name"],
-            preferred_kind=row["preferred_kind"],
-            branch_id=row["organisation_id"],
-        )
-    return Person(
-        id=row["id"],
-        kind=row["kind"],
-        value=row["value"],
-        member_id=None if row["verified_at"] is None else row["member_id"],
-        display_name=row["display_name"],
-        last_inbound_at=_instant(row["last_inbound_at"]),
-    )
+def _person(
+    made: World,
+    id: int,
+    kind: str,
+    value: str,
+    member_id: int | None,
+    display_name: str,
+    last_inbound_at: int | None,
+    verified_at: int | None,
+    name: str | None,
+    preferred_kind: str,
+    branch_id: int,
+) -> Person:
+    if verified_at is None:
+        member_id = None
+    elif name is not None and member_id is not None:
+        made.members[member_id] = Belongs(name, preferred_kind, branch_id)
+    written = _instant(last_inbound_at)
+    return Person(id, (kind, value), member_id, display_name, written)
 
 
 _QUESTION = (
@@ -131,20 +172,11 @@ async def _questions(made: World, keys: Sequence[Key]) -> None:
         "ORDER BY p.id",  # all of a person are in one piece
         to_micros(made.now),
     )
-    for row in found:
-        if row["prompt"] in ASKED:
-            known = made.questions.setdefault((row["kind"], row["value"]), [])
-            known.append(_question(row))
-
-
-def _question(row: Row) -> Question:
-    prompt = ASKED[row["prompt"]]
-    return Question(
-        asked=OpenPrompt(id=row["id"], code=row["code"], prompt=prompt),
-        inquiry_id=row["inquiry_id"],
-        broadcast_id=row["broadcast_id"],
-        title=_title(row["data"]),
-    )
+    for id, kind, value, prompt, code, inquiry_id, broadcast_id, data in found:
+        if asked := ASKED.get(prompt):
+            open_prompt = OpenPrompt(id=id, code=code, prompt=asked)
+            question = Question(open_prompt, inquiry_id, broadcast_id, _title(data))
+            made.questions.setdefault((kind, value), []).append(question)
 
 
 @lru_cache(maxsize=64)
@@ -188,17 +220,27 @@ async def _matters(
         f"SELECT {columns} FROM k CROSS JOIN inquiries i WHERE i.id = k.id "
         f"ORDER BY i.id{lock}",
     )
-    for row in rows:
-        made.add(_matter(row))
+    for cells in rows:
+        made.add(_matter(cells))
 
 
-def _matter(row: Row) -> Matter:
-    for name in ("received_at", "deadline_at", "changed_at"):
-        row[name] = from_micros(row[name])
-    for name in ("closed_at", "last_inbound_at"):
-        row[name] = _instant(row[name])
-    row["deadline_provisional"] = bool(row["deadline_provisional"])
-    return Matter(**row)
+_PLAIN = _MATTER.index("received_at")
+
+
+def _matter(cells: Sequence[Any]) -> Matter:
+    received_at, deadline_at, provisional, closed_at, changed_at, last_at = cells[
+        _PLAIN:
+    ]
+    made: list[Any] = [
+        *cells[:_PLAIN],
+        from_micros(received_at),
+        from_micros(deadline_at),
+        bool(provisional),
+        _instant(closed_at),
+        from_micros(changed_at),
+        _instant(last_at),
+    ]
+    return Matter(*made)
 
 
 async def _recent_ids(made: World, keys: Sequence[Key]) -> set[int]:
@@ -209,7 +251,7 @@ async def _recent_ids(made: World, keys: Sequence[Key]) -> set[int]:
     members = _members(made, keys)
     theirs = f"{recent} i.member_id = k.id"
     found += await select(("id",), _ID, members, theirs, since, since)
-    return {row["id"] for row in found}
+    return {id for (id,) in found}
 
 
 def _members(made: World, keys: Sequence[Key]) -> list[tuple[int]]:
@@ -239,8 +281,8 @@ async def _quoted_ids(core: Core, made: World, messages: Sequence[Message]) -> s
         "AND o.provider_id = k.provider_id AND o.provider_id <> '' "
         "AND o.kind = k.kind AND o.value = k.value AND o.inquiry_id IS NOT NULL",
     )
-    rows.sort(key=lambda row: int(row["outbound"]))
-    made.quoted = {row["id"]: row["inquiry_id"] for row in rows}
+    rows.sort(key=lambda row: int(row[1]))
+    made.quoted = {id: inquiry_id for id, _, inquiry_id in rows}
     return found | set(made.quoted.values())
 
 
@@ -263,7 +305,7 @@ async def _named_ids(made: World, messages: Sequence[Message]) -> set[int]:
         list(wanted),
         "SELECT i.id FROM k CROSS JOIN inquiries i WHERE i.number = k.number",
     )
-    return {row["id"] for row in rows}
+    return {id for (id,) in rows}
 
 
 async def _ways(made: World) -> None:
@@ -283,9 +325,8 @@ async def _ways(made: World) -> None:
         "(SELECT MAX(l.id) FROM inbound l WHERE l.inquiry_id = k.id "
         "AND NOT l.automatic)",
     )
-    for row in rows:
-        matter = row.pop("matter")
-        made.last_in[matter] = _message(row)
+    for matter, *cells in rows:
+        made.last_in[matter] = _message(*cells)
     members = {made.matters[id].member_id for id in rated if id is not None}
     await _homes(made, members - {None})
 
@@ -298,10 +339,11 @@ async def _homes(made: World, members: Collection[int | None]) -> None:
         [(id,) for id in members],
         f"{_PERSONS} a.member_id = k.id AND a.verified_at IS NOT NULL ORDER BY a.id",
     )
-    for row in rows:
-        key = row["kind"], row["value"]
-        person = made.people.setdefault(key, _person(made, row))
-        made.homes.setdefault(row["member_id"], []).append(person)
+    for cells in rows:
+        known = _person(made, *cells)
+        person = made.people.setdefault(known.key, known)
+        if known.member_id is not None:
+            made.homes.setdefault(known.member_id, []).append(person)
 
 
 async def organisations(made: World) -> None:
@@ -320,11 +362,9 @@ async def organisations(made: World) -> None:
         "WHERE o.id = k.id",
     )
     depth = {
-        row["id"]: len(row["path"])
-        for row in found
-        if row["kind"] in ("centre", "county")
+        id: len(path) for id, _, kind, path in found if kind in ("centre", "county")
     }
-    made.organisations = {row["id"]: row["name"] for row in found}
+    made.organisations = {id: name for id, name, _, _ in found}
     for branch, above in paths.items():
         centres = [id for id in above if id in depth]
         if centres:
@@ -350,10 +390,7 @@ async def _paths(branches: Collection[int]) -> dict[int, list[int]]:
         [(id,) for id in branches],
         "SELECT o.id, o.path FROM k CROSS JOIN organisations o WHERE o.id = k.id",
     )
-    return {
-        row["id"]: [int(one) for one in row["path"].strip("/").split("/")]
-        for row in found
-    }
+    return {id: [int(one) for one in path.strip("/").split("/")] for id, path in found}
 
 
 async def _opt_outs(made: World, keys: Sequence[Key]) -> None:
@@ -367,8 +404,8 @@ async def _opt_outs(made: World, keys: Sequence[Key]) -> None:
     found += await select(
         names, _ID, _members(made, keys), f"{held} o.member_id = k.id"
     )
-    for row in {row["id"]: row for row in found}.values():
-        made.refuse(OptOut(**row))
+    for id, kind, value, member_id in {cells[0]: cells for cells in found}.values():
+        made.refuse(OptOut(id=id, kind=kind, value=value, member_id=member_id))
 
 
 async def _counts(core: Core, made: World, keys: Sequence[Key]) -> None:
@@ -387,9 +424,9 @@ async def _counts(core: Core, made: World, keys: Sequence[Key]) -> None:
         to_micros(made.now - timedelta(minutes=10)),
         to_micros(made.now - timedelta(days=1)),
     )
-    for row in rows:
-        made.wrote[row["kind"], row["value"]] = row["wrote"]
-        made.asked[row["kind"], row["value"]] = row["asked"]
+    for kind, value, wrote, asked in rows:
+        made.wrote[kind, value] = wrote
+        made.asked[kind, value] = asked
 
 
 async def _replies(core: Core, made: World, messages: Sequence[Message]) -> None:
@@ -408,16 +445,14 @@ async def _replies(core: Core, made: World, messages: Sequence[Message]) -> None
         "AND a.journalled_at >= k.at AND a.outcome IN ('', 'accepted', 'unknown') "
         "GROUP BY k.id",
     )
-    made.replies = {row["id"]: row["n"] for row in rows}
+    made.replies = {cells[0]: cells[1] for cells in rows}
 
 
 async def _numbering(core: Core, made: World, messages: Sequence[Message]) -> None:
     """The last number of each day that may be needed, locked; ids for inquiries."""
     zone = core.settings.centre.timezone
-    days = {
-        received_at(one.sent_at, one.received_at, made.now).astimezone(zone).date()
-        for one in messages
-    }
+    instants = {(one.sent_at, one.received_at) for one in messages}
+    days = {received_at(*at, made.now).astimezone(zone).date() for at in instants}
     names = {f"inquiry:{day:%Y%m%d}": f"{day:%Y%m%d}" for day in sorted(days)}
     given, values = db.table({"name": "TEXT"}, [(name,) for name in names])
     rows = await db.rows(

@@ -28,13 +28,14 @@ async def select(
     keys: Sequence[Sequence[Any]],
     sql: str,
     *values: Any,
-) -> list[db.Row]:
+) -> list[Sequence[Any]]:
     """What `sql` finds for `keys`, which it knows as the table `k`; `values` are for
-    its own placeholders. In order for each piece of `keys` only."""
-    found = []
+    its own placeholders. Rows are cells in the order of `names`; they are in order for
+    each piece of `keys` only."""
+    found: list[Sequence[Any]] = []
     for given, cells in tables(columns, keys):
         asked = f"WITH k AS {given} {sql}"
-        found += await db.rows_at_once(names, asked, *cells, *values)
+        found += await db.cells_at_once(names, asked, *cells, *values)
     return found
 
 
