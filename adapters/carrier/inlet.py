@@ -6,13 +6,13 @@ acknowledged with one write.
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
 
 from adapters.carrier.codec import Codec, Delivery, Segment
 from adapters.carrier.link import Link
-from adapters.carrier.repeats import Repeats
+from adapters.carrier.repeats import Keys, Repeats
 from adapters.carrier.shelf import Joined, Shelf
 from gateway.contract import Accept, Event, InboundMessage
 from gateway.errors import StorageUnavailable
@@ -117,10 +117,23 @@ class Inlet:
             if content is None or isinstance(content, Segment):
                 continue
             if delivery.nameless and isinstance(content, InboundMessage):
-                key, earlier = name(content.key, self._link)
-                yield replace(content, key=key, earlier_key=earlier)
+                yield _named(content, name(content.key, self._link))
             else:
                 yield content
+
+
+def _named(said: InboundMessage, keys: Keys) -> InboundMessage:
+    """As `dataclasses.replace` at half its price: what a carrier's text has at all."""
+    return InboundMessage(
+        key=keys.key,
+        earlier_key=keys.earlier,
+        sender=said.sender,
+        text=said.text,
+        raw=said.raw,
+        sent_at=said.sent_at,
+        to=said.to,
+        notes=said.notes,
+    )
 
 
 def _segments(batch: Sequence[Delivery]) -> list[Segment]:
