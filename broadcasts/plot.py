@@ -15,6 +15,7 @@ from gateway.outbox.moves import SLOT_SECONDS
 WIDTH, HEIGHT = 640, 160  # of the picture, in its own units
 POINTS = 120  # at most
 ROWS = 12  # of the table that says the same
+SHORT = timedelta(hours=1)  # a course within it is told with seconds
 RATE_OVER = timedelta(seconds=60)
 SLOT = timedelta(seconds=SLOT_SECONDS)
 PAUSE = 2 * SLOT  # in which nothing leaves: then it stood still

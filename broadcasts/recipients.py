@@ -52,6 +52,7 @@ LEFT_OUT: Mapping[str, str] = {
 }
 ANSWERS: Mapping[str, str] = {"yes": "参加", "no": "不参加", "": "未回复"}
 _ARRIVED = frozenset({OutboundState.DELIVERED, OutboundState.READ})
+_B = BroadcastState
 _PLANNED, _SENDING = OutboundState.PLANNED, OutboundState.SENDING
 
 
@@ -360,10 +361,13 @@ async def _attended(id: int, members: Iterable[int | None]) -> set[int]:
 
 
 def attendance_open(broadcast: Broadcast, now: datetime) -> bool:
-    """Who came can be noted from the beginning of the activity on."""
+    """Who came can be noted from the beginning of the activity on; without its time,
+    once everybody was told of it."""
     if broadcast.kind != "notice" or broadcast.started_at is None:
         return False
-    return broadcast.event_at is None or broadcast.event_at <= now
+    if broadcast.event_at is None:
+        return bool(broadcast.state in (_B.FINISHED, _B.CANCELLED))
+    return bool(broadcast.event_at <= now)
 
 
 async def record_attendance(

@@ -253,7 +253,7 @@ async def progress(core: Core, found: Overview) -> dict[str, Any]:
         "planning": {"people": broadcast.people} if planning else None,
         "balanced": found.is_balanced,
         "rate": round(rate, 1) if broadcast.state == _B.RUNNING else 0,
-        "left": await _time_left(core, broadcast, rate),
+        "left": await _time_left(core, broadcast, rate, found.states),
         "canary": broadcast.canary,
         "buckets": [
             {
@@ -299,6 +299,7 @@ def plot_of(moments: Sequence[Moment], planned: int) -> dict[str, Any] | None:
         "lines": lines,
         "begin": moments[0].at,
         "end": moments[-1].at,
+        "short": moments[-1].at - moments[0].at <= plot.SHORT,
         "planned": planned,
         "last": moments[-1],
         "table": plot.table(moments),
@@ -328,12 +329,15 @@ async def _unknown(core: Core, found: Overview) -> dict[str, Any] | None:
     }
 
 
-async def _time_left(core: Core, broadcast: Broadcast, rate: float) -> str:
+async def _time_left(
+    core: Core, broadcast: Broadcast, rate: float, states: Mapping[OutboundState, int]
+) -> str:
     if broadcast.state != _B.RUNNING:
         return ""
     waiting = await _waiting(broadcast.id)
     if not waiting:
-        return ""
+        last = states.get(OutboundState.SENDING, 0)
+        return phrase("已全部交出，在等最后 {n} 条的答复", n=last) if last else ""
     earliest = from_micros(min(row["due"] for row in waiting))
     if earliest > core.clock.now():
         zone = core.settings.centre.timezone
@@ -381,8 +385,9 @@ def filters() -> list[dict[str, str]]:
 
 
 async def again(found: Overview, actor: Actor) -> dict[str, int] | None:
-    """How many could be sent to again; None where nobody can, or this person can't."""
-    states = (_B.RUNNING, _B.PAUSED, _B.FINISHED)
+    """How many could be sent to again; None where nobody can, or this person can't.
+    While the run goes on it isn't offered: the number would be wrong a second later."""
+    states = (_B.PAUSED, _B.FINISHED)
     failed, unknown = found.counts[Bucket.REFUSED], found.counts[Bucket.UNKNOWN]
     able = found.broadcast.state in states and actor.may(Action.BROADCAST)
     if not able or not (failed or unknown):

@@ -24,6 +24,16 @@ def local_time(at: datetime | None, timezone: ZoneInfo, now: datetime) -> str:
     return local.strftime("%m-%d %H:%M" if same_year else "%Y-%m-%d %H:%M")
 
 
+def clock_time(at: datetime | None, timezone: ZoneInfo) -> str:
+    """`10:05:30`, where minutes are too coarse and the day is known."""
+    return "" if at is None else at.astimezone(timezone).strftime("%H:%M:%S")
+
+
+def full_time(at: datetime | None, timezone: ZoneInfo) -> str:
+    """`2026-11-20 10:05`, for paper that is read in another year."""
+    return "" if at is None else at.astimezone(timezone).strftime("%Y-%m-%d %H:%M")
+
+
 def local_date(at: datetime | None, timezone: ZoneInfo) -> str:
     return "" if at is None else at.astimezone(timezone).strftime("%Y-%m-%d")
 
@@ -71,6 +81,8 @@ def filters(
     """Every filter that the pages use, by name."""
     return {
         "localtime": lambda at: local_time(at, timezone, now()),
+        "clocktime": lambda at: clock_time(at, timezone),
+        "fulltime": lambda at: full_time(at, timezone),
         "localdate": lambda at: local_date(at, timezone),
         "ago": lambda at: ago(at, timezone, now(), translate),
         "visible": lambda text: visible(str(text)),

@@ -335,18 +335,26 @@ async def test_the_page_shows_the_run_and_who_failed(
     director = await console.browser("director_a")
     found = re.search(r'name="hash" value="(\w+)"', await read(director, path))
     assert found
+    assert "0 / 0" not in await read(director, "/broadcasts")
     await director.post(f"{path}/approve", {"hash": found[1]})
     sms.answers[phone(0)] = PermanentFailure("refused")
     sms.answers[phone(1)] = OutcomeUnknown("timeout")
     await clerk.post(f"{path}/start")
+    assert "0 / 3" in await read(clerk, "/broadcasts")
     clock.advance(timedelta(seconds=20))
     await drain(core)
     page = await read(clerk, path)
+    assert "再发给失败" not in page  # it isn't over
+    assert "到场" not in page
+    await tick(core)
+    page = await read(clerk, path)
+    assert re.search(r">\d\d:\d\d:\d\d</time>", page)  # a short run, told in seconds
     for words in ("再发给失败的 1 人", "1 条结果不明", "<polyline", "用表格看"):
         assert words in page, words
     assert "党员1" in await read(clerk, f"{path}?state=unknown")
     assert "党员1" not in await read(clerk, f"{path}?state=failed")
     assert "结果不明" in await read(clerk, f"{path}/print")
+    assert "2026-" in await read(clerk, f"{path}/print")  # paper is read next year, too
     sms.answers.clear()
     answer = await clerk.post(f"{path}/again", {"unknown": "1", "reason": ""})
     assert "bad" in unquote(answer.headers["Set-Cookie"])
