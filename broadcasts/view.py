@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from broadcasts import notices, plot, preview, recipients, sweep
+from broadcasts import canary, notices, plot, preview, recipients, sweep
 from broadcasts.again import partly as in_part
 from broadcasts.notices import wrote
 from broadcasts.plot import Change, Moment
@@ -252,9 +252,10 @@ async def progress(core: Core, found: Overview) -> dict[str, Any]:
         "planned": broadcast.planned,
         "planning": {"people": broadcast.people} if planning else None,
         "balanced": found.is_balanced,
-        "rate": round(rate, 1) if broadcast.state == _B.RUNNING else 0,
+        "rate": round(rate, 1) if _is_moving(broadcast) else 0,
         "left": await _time_left(core, broadcast, rate, found.states),
         "canary": broadcast.canary,
+        "patience": core.settings.policy.canary_seconds,
         "buckets": [
             {
                 "state": bucket.value,
@@ -329,10 +330,15 @@ async def _unknown(core: Core, found: Overview) -> dict[str, Any] | None:
     }
 
 
+def _is_moving(broadcast: Broadcast) -> bool:
+    """While those ahead are waited for no speed tells when the others will be done."""
+    return bool(broadcast.state == _B.RUNNING and broadcast.canary != canary.WAITING)
+
+
 async def _time_left(
     core: Core, broadcast: Broadcast, rate: float, states: Mapping[OutboundState, int]
 ) -> str:
-    if broadcast.state != _B.RUNNING:
+    if not _is_moving(broadcast):
         return ""
     waiting = await _waiting(broadcast.id)
     if not waiting:

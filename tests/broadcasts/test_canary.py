@@ -1,6 +1,7 @@
 """G-5: the first go ahead; what a provider refuses stops the run, and asks."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -41,6 +42,10 @@ async def canary_of(id: int) -> tuple[str, str]:
     return broadcast.state, broadcast.canary
 
 
+async def progress_of(core: Core, county: County, id: int) -> dict[str, Any]:
+    return await view.progress(core, await recipients.overview(county.clerk, id))
+
+
 async def first_values(count: int) -> list[str]:
     rows = await Outbound.all().order_by("id").limit(count)
     return [row.value for row in rows]
@@ -53,8 +58,11 @@ async def test_the_others_follow_once_the_first_came_through(
     assert await canary_of(id) == ("running", "waiting")
     await drain(core)
     assert len(sms.to) == AHEAD
+    progress = await progress_of(core, county, id)
+    assert (progress["rate"], progress["left"]) == (0, "")  # nobody can know yet
     await tick(core)
     assert await canary_of(id) == ("running", "passed")
+    assert (await progress_of(core, county, id))["rate"] > 0
     await drain(core)
     assert len(set(sms.to)) == len(sms.to) == ALL
     await tick(core)
