@@ -30,7 +30,9 @@ async def show(request: web.Request) -> web.StreamResponse:
     return await _page(request, await _address(request))
 
 
-async def _page(request: web.Request, address: Address) -> web.Response:
+async def _page(
+    request: web.Request, address: Address, *, resumed: bool = False
+) -> web.Response:
     stopped = await OptOutRow.filter(
         kind=address.kind, value=address.value, ended_at__isnull=True
     ).exists()
@@ -40,6 +42,7 @@ async def _page(request: web.Request, address: Address) -> web.Response:
         path=f"/o/{request.match_info['token']}",
         address=addresses.mask(address),
         stopped=stopped,
+        resumed=resumed,
         centre=request.app[CORE].settings.centre.name,
     )
 
@@ -57,7 +60,7 @@ async def resume(request: web.Request) -> web.StreamResponse:
     address = await _address(request)
     async with transaction():
         await consent.resume(request.app[CORE], address, how="page")
-    return await _page(request, address)
+    return await _page(request, address, resumed=True)
 
 
 ROUTES = (

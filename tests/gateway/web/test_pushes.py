@@ -219,7 +219,9 @@ async def test_one_click_opts_out_without_cookie_and_token(console: Console) -> 
         assert "已经退订" in await answer.text()
     refusal = await OptOutRow.get()
     assert (refusal.how, refusal.value) == ("page", "+8613800138000")
-    assert (await console.client.post(f"{path}/resume")).status == 200
+    again = await (await console.client.post(f"{path}/resume")).text()
+    assert "已经恢复接收" in again
+    assert "138****8000 又会收到" in again
     assert (await OptOutRow.get()).ended_at is not None
 
 
