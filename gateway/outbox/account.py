@@ -124,7 +124,7 @@ async def _errors(name: str) -> list[dict[str, Any]]:
             {
                 "code": row["code"],
                 "words": phrase(in_words(row["code"])),
-                "detail": masked(row["detail"]),
+                "detail": said(row["detail"]),
                 "number": 0,
                 "at": from_micros(row["at"]),
             },
@@ -153,6 +153,12 @@ async def _waiting(name: str) -> list[dict[str, Any]]:
 
 def in_words(code: str) -> str:
     return CODES.get(code) or words.reason(code)
+
+
+def said(detail: str) -> str:
+    """What stands behind a code: often another code, else the provider's words."""
+    known = in_words(detail)
+    return masked(detail) if known == detail else phrase(known)
 
 
 def masked(text: str) -> str:

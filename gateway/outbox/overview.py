@@ -19,7 +19,7 @@ from gateway.core import Core
 from gateway.database import from_micros, rows, to_micros
 from gateway.errors import NotFound, RequestError
 from gateway.outbox import journal
-from gateway.outbox.account import in_words, masked, state
+from gateway.outbox.account import in_words, said, state
 from gateway.outbox.enqueue import Draft, enqueue
 from gateway.outbox.report import Report, reports
 from gateway.web.hooks import hook_path
@@ -116,9 +116,9 @@ async def _last_error(
     if not found or state(channel, told) == "ok":
         return None
     mend = say("请检查 settings.toml 里的账号和网络；渠道恢复后会自动接着发。")
-    code = say(in_words(found[0]["code"]))
-    said = ": ".join(filter(None, (code, masked(found[0]["detail"]))))
-    return {"at": from_micros(found[0]["at"]), "text": said, "mend": mend}
+    what, why = say(in_words(found[0]["code"])), said(found[0]["detail"])
+    told = say("{channel}：{why}", channel=what, why=why) if why else what
+    return {"at": from_micros(found[0]["at"]), "text": told, "mend": mend}
 
 
 def abilities(channel: Channel, say: Any) -> list[str]:

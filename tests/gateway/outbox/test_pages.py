@@ -11,7 +11,7 @@ from gateway.clock import ManualClock
 from gateway.contract import Connection
 from gateway.core import Core
 from gateway.outbox import pages
-from gateway.outbox.account import masked
+from gateway.outbox.account import masked, said
 from gateway.outbox.report import Reports
 from gateway.outbox.sender import Sender
 from gateway.tables import ChannelEvent, LeaseRow, Node
@@ -113,6 +113,11 @@ async def test_a_channel_in_trouble_says_so(browser: Browser, core: Core) -> Non
     sender.channel.trouble = "timeout"
     await Reports(core, lambda: [sender]).step()
     assert "有异常" in await shown(browser, "/channels/cards")
+
+
+def test_a_code_behind_a_code_is_said_in_words() -> None:
+    assert said("no_answer") == "渠道没有回话"
+    assert said("login of 13800138000 refused") == "login of 138****8000 refused"
 
 
 def test_a_providers_words_are_shown_without_addresses() -> None:
