@@ -44,7 +44,7 @@ from gateway.demo.install import install as install_demo
 from gateway.demo.install import journal_all
 from gateway.drill import commands as drill
 from gateway.drill import nursery
-from gateway.errors import GatewayError, RequestError, SettingsError
+from gateway.errors import GatewayError, NotFound, RequestError, SettingsError
 from gateway.inbox import pages as review_pages
 from gateway.inquiries import pages as desk_pages
 from gateway.knowledge import canned_pages
@@ -425,6 +425,8 @@ def verify_command(
 async def _verify(checked: Settings, broadcast: int | None, as_json: bool) -> None:
     now = SystemClock().now()
     report = await recount.recount(checked.database_url, now, broadcast)
+    if broadcast is not None and not report.balances:
+        raise NotFound(f"there is no broadcast {broadcast}")
     typer.echo(recount.as_json(report) if as_json else recount.as_text(report))
     if not report.holds:
         raise typer.Exit(1)

@@ -167,6 +167,9 @@ async def test_verify_counts_beside_the_running_gateway(tmp_path: Path) -> None:
         status, out, errors = await command(gateway, "verify")
         assert (status, errors) == (0, "")
         assert out.endswith("everything holds\n")
+        status, out, errors = await command(gateway, "verify", "--broadcast", "999")
+        assert (status, out) == (1, "")
+        assert errors == "not_found: there is no broadcast 999\n"
         base = sqlite3.connect(gateway.data_dir / "lianxin.sqlite3", timeout=5)
         base.execute("UPDATE audit SET actor = 'x' WHERE id = 1")
         base.commit()
