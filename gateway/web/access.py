@@ -136,13 +136,25 @@ async def still_signed_in(request: web.Request) -> bool:
 
 
 def _to_sign_in(request: web.Request) -> Exception:
-    back = request.path_qs if request.method == "GET" else "/"
-    path = f"/login?next={quote(back)}"
+    path = f"/login?next={quote(_page_of(request))}"
     if request.headers.get("HX-Request") == "true":
-        return web.HTTPUnauthorized(headers={"HX-Redirect": "/login"})
+        return web.HTTPUnauthorized(headers={"HX-Redirect": path})
     if hdrs.ACCEPT in request.headers and "event-stream" in request.headers["Accept"]:
         return web.HTTPUnauthorized()
     return web.HTTPSeeOther(URL(path, encoded=True))
+
+
+def _page_of(request: web.Request) -> str:
+    """Where somebody was: a piece of a page or the answer to a form is no place to
+    come back to."""
+    asked_by = request.headers.get("HX-Current-URL")
+    if request.method == "GET" and asked_by is None:
+        return request.path_qs
+    try:
+        came = urlsplit(asked_by or request.headers.get(hdrs.REFERER, ""))
+    except ValueError:
+        return "/"
+    return local_path(f"{came.path}?{came.query}" if came.query else came.path)
 
 
 def refuse_one_time_password(request: web.Request, signed_in: SignedIn) -> None:

@@ -31,7 +31,31 @@ async def test_a_page_needs_a_session(console: Console) -> None:
     assert answer.headers["Location"] == "/login?next=/account"
     answer = await console.client.get("/account", headers={"HX-Request": "true"})
     assert answer.status == 401
-    assert answer.headers["HX-Redirect"] == "/login"
+    assert answer.headers["HX-Redirect"] == "/login?next=/account"
+
+
+@pytest.mark.parametrize(
+    ("page", "back"),
+    [
+        (
+            "http://127.0.0.1/broadcasts/4?state=failed",
+            "/broadcasts/4%3Fstate%3Dfailed",
+        ),
+        ("http://127.0.0.1//elsewhere.example/", "/"),
+        ("http://[", "/"),
+        ("", "/"),
+    ],
+)
+async def test_who_signs_in_again_comes_back_to_the_page(
+    console: Console, page: str, back: str
+) -> None:
+    answer = await console.client.post(
+        "/staff", headers={"Referer": page}, allow_redirects=False
+    )
+    assert answer.headers["Location"] == f"/login?next={back}"
+    piece = {"HX-Request": "true", "HX-Current-URL": page}
+    answer = await console.client.get("/account", headers=piece)
+    assert answer.headers["HX-Redirect"] == f"/login?next={back}"
 
 
 async def test_the_cookie_is_shut_off_from_scripts_and_not_stored(
