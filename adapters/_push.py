@@ -96,6 +96,8 @@ def word(row: Row, field: str, *, needed: bool = False) -> str:
     """An id, code or number: printable, short. Bare JSON numbers pass, for providers
     change between 1 and "1"."""
     value = row.get(field)
+    if type(value) is str and 0 < len(value) <= LONGEST_WORD and value.isprintable():
+        return value
     if value is None or value == "":
         if needed:
             raise BadRow(field, "missing")
@@ -147,12 +149,12 @@ def key(kind: str, *parts: str | bytes, at: str = "") -> str:
     `at`, the provider's own time, comes first: keys that come together lie together,
     and a commit of many writes few pages of their index.
     """
-    digest = sha256()
+    said = bytearray()
     for part in parts:
         data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
-        digest.update(len(data).to_bytes(4, "big") + data)
-    when = _NO_DIGIT.sub("", at)[:_LONGEST_TIME]
-    return f"{kind}:{when}:{digest.hexdigest()[:40]}"
+        said += len(data).to_bytes(4, "big") + data
+    when = at if at.isdecimal() and at.isascii() else _NO_DIGIT.sub("", at)
+    return f"{kind}:{when[:_LONGEST_TIME]}:{sha256(said).hexdigest()[:40]}"
 
 
 def _text(body: bytes) -> str:
@@ -206,6 +208,8 @@ def _broken(detail: str) -> RequestError:
 
 
 def _skip(text: str, at: int) -> int:
+    if text[at : at + 1] not in _BLANK:  # as nearly always
+        return at
     found = _SPACE.match(text, at)
     return found.end() if found else at
 
@@ -221,5 +225,6 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
+_BLANK = frozenset(" \t\r\n")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_unique)
