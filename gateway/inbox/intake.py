@@ -8,8 +8,8 @@ there.
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import structlog
 from tortoise.exceptions import BaseORMException
@@ -36,8 +36,7 @@ Told = Callable[[Exception | None], None]
 """Called once, in the event loop: None when the events are durable. Never raises."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Delivery:
+class _Delivery(NamedTuple):
     channel: str
     events: Sequence[Event]
     told: Told
