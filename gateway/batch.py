@@ -19,14 +19,18 @@ def table(
     if db.is_postgres() or len(rows) < _FEW:
         return db.table(columns, rows)
     cells = dict(zip(columns, zip(*rows, strict=True), strict=True))
-    alike = tuple([name for name, column in cells.items() if _is_alike(column)])
-    if alike[:1] == (next(iter(columns)),):
-        alike = alike[1:]  # the first column tells the rows from what fills them up
-    once = [cells.pop(name)[0] for name in alike]
-    size = padded(len(rows), len(cells))
-    filling = [None] * ((size - len(rows)) * len(cells))
-    given = chain.from_iterable(zip(*cells.values(), strict=True))
-    return _text(alike, tuple(cells), size), [*once, *given, *filling]
+    alike = [name for name, column in cells.items() if _is_alike(column)]
+    # What is bound first must never be null: it tells the rows from what fills them up.
+    differ = [name for name in cells if name not in alike]
+    sure = (name for name in (*differ, *columns) if None not in cells[name])
+    teller = next(sure)
+    alike = [name for name in alike if name != teller]
+    order = (teller, *[name for name in differ if name != teller])
+    size = padded(len(rows), len(order))
+    filling = [None] * ((size - len(rows)) * len(order))
+    given = chain.from_iterable(zip(*[cells[name] for name in order], strict=True))
+    once = [cells[name][0] for name in alike]
+    return _text(tuple(alike), order, size), [*once, *given, *filling]
 
 
 def _is_alike(column: Sequence[Any]) -> bool:

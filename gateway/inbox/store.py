@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from gateway import batch
 from gateway import database as db
 from gateway.contract import (
     Address,
@@ -180,7 +181,7 @@ async def _attachments(
 async def _ids(keys: Sequence[Key]) -> dict[Key, int]:
     found: dict[Key, int] = {}
     for part in _slices(keys, _CELLS // 2):
-        given, cells = db.table({"channel": "TEXT", "key": "TEXT"}, part)
+        given, cells = batch.table({"channel": "TEXT", "key": "TEXT"}, part)
         for row in await db.rows(
             f"SELECT i.id, i.channel, i.key FROM {given} AS g JOIN inbound i "
             "ON i.channel = g.channel AND i.key = g.key",
@@ -225,7 +226,7 @@ async def _insert(
     insert = _inserted if db.is_postgres() else _counted
     found: list[Key] = []
     for part in _slices(rows, _CELLS // len(columns)):
-        given, cells = db.table(columns, part)
+        given, cells = batch.table(columns, part)
         statement = (
             f"INSERT INTO {table} ({names}) SELECT {values} FROM {given} AS g "
             "WHERE TRUE ON CONFLICT (channel, key) DO NOTHING"

@@ -31,6 +31,24 @@ async def test_rows_may_be_wholly_alike(database: None) -> None:
     assert await _through(given) == given
 
 
+@pytest.mark.parametrize("differs", ["t", "b", "at"])
+async def test_the_first_column_may_be_alike(database: None, differs: str) -> None:
+    """Then another tells the rows from what fills them up: one that is never null."""
+    given = [
+        (
+            7,
+            f"{n:03d}" if differs == "t" else "等",
+            None if n % 2 else b"%03d" % n,
+            True,
+            n if differs == "at" else None,
+        )
+        for n in range(40)
+    ]
+    found = await _through(given)
+    assert len(found) == 40
+    assert set(found) == set(given)
+
+
 async def test_other_values_stand_before_and_behind(database: None) -> None:
     given, values = batch.table(COLUMNS, [(n, "a", None, True, 9) for n in range(20)])
     found = await db.rows(

@@ -4,6 +4,7 @@ are, so that SQLite finds them prepared."""
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from gateway import batch
 from gateway import database as db
 
 Statement = tuple[str, Sequence[Any]]
@@ -19,7 +20,7 @@ def tables(
     """`db.table` for any number of rows, in as many pieces as they need."""
     size = len(rows) if db.is_postgres() else _ROWS
     for start in range(0, len(rows), size or 1):
-        yield db.table(columns, rows[start : start + size])
+        yield batch.table(columns, rows[start : start + size])
 
 
 async def select(
