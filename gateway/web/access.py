@@ -150,8 +150,9 @@ def _page_of(request: web.Request) -> str:
     asked_by = request.headers.get("HX-Current-URL")
     if request.method == "GET" and asked_by is None:
         return request.path_qs
+    address = asked_by or request.headers.get(hdrs.REFERER) or ""
     try:
-        came = urlsplit(asked_by or request.headers.get(hdrs.REFERER, ""))
+        came = urlsplit(address)
     except ValueError:
         return "/"
     return local_path(f"{came.path}?{came.query}" if came.query else came.path)
