@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import sys
-from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -36,26 +36,36 @@ def options(module: str, about: str, behaviour: type[Any]) -> ArgumentParser:
     parser = ArgumentParser(
         prog=f"python -m {module}",
         description=f"{about} Shares run from 0 to 1, times are seconds, switches are "
-        "on or off, lists have commas.",
-        formatter_class=ArgumentDefaultsHelpFormatter,
+        "on or off, lists have commas. Beside each way to behave stands the usual one; "
+        f"what each means: {behaviour.__module__.replace('.', '/')}.py.",
     )
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0: any free one")
-    parser.add_argument("--ledger", default="none", help="file of JSON lines, or none")
+    parser.add_argument("--host", default="127.0.0.1", help="127.0.0.1 unless told")
+    parser.add_argument("--port", type=int, default=0, help="any free one unless told")
+    parser.add_argument("--ledger", default="none", help="a file of JSON lines")
     parser.add_argument(
         "--account",
         action="append",
         default=[],
         metavar="NAME:SECRET",
-        help="none: everybody is let in",
+        help="may come often; without it everybody is let in",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first-id", type=int, default=1)
     for field in dataclasses.fields(behaviour):
         option = "--" + field.name.replace("_", "-")
         reader = _READERS[type(field.default)]
-        parser.add_argument(option, type=reader, default=field.default)
+        usual = _written(field.default)
+        parser.add_argument(
+            option, type=reader, default=field.default, metavar="…", help=usual
+        )
     return parser
+
+
+def _written(value: object) -> str:
+    """As it is written on the command line."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return ",".join(value) or "none" if isinstance(value, tuple) else str(value)
 
 
 def ledger_path(given: Namespace) -> Path | None:
