@@ -117,6 +117,8 @@ async def test_a_channel_in_trouble_says_so(browser: Browser, core: Core) -> Non
 
 def test_a_code_behind_a_code_is_said_in_words() -> None:
     assert said("no_answer") == "渠道没有回话"
+    assert said("result_8") == "对方嫌发得太快 (result_8)"
+    assert said("unmapped:result_150").startswith("运营商自己的代码")
     assert said("login of 13800138000 refused") == "login of 138****8000 refused"
 
 
