@@ -10,6 +10,7 @@ from gateway.database import Row, from_micros, is_postgres, rows, to_micros
 from gateway.snapshot import Read
 from gateway.tables import Audit
 
+OURSELVES = "gateway"  # who acts where no person does
 _SLICE = "SELECT * FROM audit WHERE id > ? ORDER BY id LIMIT 2000"
 
 
@@ -35,7 +36,7 @@ async def record(
     at = clock.now()
     entry = Audit(
         at=at,
-        actor=actor.name or "gateway",
+        actor=actor.name or OURSELVES,
         staff_id=actor.staff_id,
         action=action,
         object=object,

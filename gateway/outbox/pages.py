@@ -123,7 +123,8 @@ async def decide(request: web.Request, actor: Actor) -> web.StreamResponse:
         form.get("decision"),
         form.get("reason"),
     )
-    return redirect(request, "/channels", text(request, "已按您的决定处理"))
+    said = text(request, "已按您的决定处理")
+    return redirect(request, "/channels#unknown", said)
 
 
 ROUTES = (

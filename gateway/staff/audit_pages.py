@@ -72,6 +72,9 @@ ACTIONS: Mapping[str, str] = {
     "broadcast.pause": "暂停发送",
     "broadcast.resume": "继续发送",
     "broadcast.cancel": "取消通知",
+    "broadcast.again": "再发给失败的人",
+    "broadcast.frozen": "名单冻结",
+    "broadcast.canary_stopped": "先行的一批被拒绝，自动暂停",
     "broadcast.attendance": "登记到场",
     "daily.add": "加入每日一答队列",
     "daily.move": "调整每日一答队列",
@@ -162,7 +165,9 @@ def _row(request: web.Request, entry: Audit) -> dict[str, Any]:
     return {
         "id": entry.id,
         "at": entry.at,
-        "actor": entry.actor,
+        "actor": entry.actor
+        if entry.actor != audit.OURSELVES
+        else text(request, "系统"),
         "action_label": action_label(request, entry.action),
         "object": entry.object,
         "path": path.format(id) if id.isdigit() and path else "",

@@ -1,4 +1,7 @@
+import ast
 import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -8,9 +11,12 @@ from gateway.core import Core
 from gateway.database import execute
 from gateway.errors import NotFound, RequestError
 from gateway.staff import people, tokens
+from gateway.staff.audit_pages import ACTIONS
 from gateway.tables import ApiToken, Organisation, Staff
 from gateway.web.keys import CORE, HASHER
 from tests.console import Console
+
+ROOT = Path(__file__).parents[3]
 
 
 async def test_the_first_start_makes_one_administrator(core: Core) -> None:
@@ -168,6 +174,22 @@ async def test_the_audit_page_shows_acts_and_the_state_of_the_chain(
     for query in ("q=x", "from=99999999999", "action=%27", "from=-1", "q=" + "x" * 500):
         assert (await browser.get(f"/audit?{query}")).status == 200
     assert (await (await console.browser("clerk_a")).get("/audit")).status == 403
+
+
+def recorded(file: Path) -> Iterator[str]:
+    """Actions that stand whole in calls of `audit.record`."""
+    for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "audit.record":
+            action = call.args[2]
+            if isinstance(action, ast.Constant) and isinstance(action.value, str):
+                yield action.value
+
+
+def test_every_act_has_a_name_on_the_page() -> None:
+    files = [f for d in ("gateway", "broadcasts") for f in (ROOT / d).rglob("*.py")]
+    found = {action for file in files for action in recorded(file)}
+    assert "broadcast.again" in found
+    assert found - ACTIONS.keys() == set()
 
 
 async def test_a_director_audits_the_own_subtree_only(console: Console) -> None:
