@@ -22,9 +22,11 @@ def once(benchmark: Benchmark, scale: float) -> None:
 def run(
     benchmark: Benchmark, runs: int, scale: float, told: Callable[[str], None]
 ) -> Result:
-    """`told` hears a line about each run. Raises Broken if one fails."""
+    """`told` hears when each run begins and what it measured. Raises Broken if one
+    fails."""
     measured = []
     for number in range(1, runs + 1):
+        told(f"{benchmark.name} {number}/{runs}: measuring, this may take minutes")
         measured.append(_in_a_process(benchmark, scale))
         told(f"{benchmark.name} {number}/{runs}: {_line(measured[-1])}")
     return Result(
