@@ -46,7 +46,8 @@ from gateway.text import clean
 
 log = structlog.get_logger()
 GATHER_SECONDS = 0.005  # how long a commit waits for half of what is on its way
-SAVE_UP_SECONDS = 0.05  # at most, for permits to gather
+SAVE_UP = 9  # times what a round took, for permits to gather ...
+SAVE_UP_SECONDS = 0.2  # ... at most
 TURNS = 6  # of the event loop, from a commit to what its end lets come in
 MANY = 500  # recipients that are too late, looked at together
 POLL_SECONDS = 1.0  # how late a lost wake-up may be noticed
@@ -526,9 +527,9 @@ class Sender:
     async def _save_up(self, seconds: float) -> None:
         """Where the rate is the limit, not the window, a few permits come at a time: a
         commit for each would take the one writer from others who want it. So there is
-        a pause for as long as the last round took."""
+        a pause many times as long as the round took."""
         if self.pace.available() < min(self._link.room(), MANY):
-            await asyncio.sleep(min(seconds, SAVE_UP_SECONDS))
+            await asyncio.sleep(min(seconds * SAVE_UP, SAVE_UP_SECONDS))
 
     async def _let_arrive(self) -> None:
         """No waiting: what has been read already is handed over, and shares the
