@@ -17,10 +17,14 @@ SECONDS = 2.0  # for one statement, connecting included
 START_SECONDS = 120.0  # that another process may take to migrate
 START_LOCK = 0x6C69616E78696E  # "lianxin": a number of our own
 _CUT_SECONDS = 0.05
-# What Tortoise leaves as it is tells of the server, not of the rows. The last: the
-# server ended this connection, and its end has not been seen yet.
-AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-_BROKEN = (OSError, TimeoutError, *AWAY)
+# What Tortoise leaves as it is tells of the server or the way there, not of the rows.
+# The last: the server ended this connection, and its end has not been seen yet.
+AWAY = (
+    OSError,  # and TimeoutError with it
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 T = TypeVar("T")
 _LOGIN = ("host", "port", "user", "password", "database", "ssl")
 
@@ -82,7 +86,7 @@ class Line:
             if not task.done():
                 raise TimeoutError
             return task.result()
-        except _BROKEN as error:
+        except AWAY as error:
             await self.close()
             raise StorageUnavailable("line", type(error).__name__) from error
         finally:

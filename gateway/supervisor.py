@@ -22,10 +22,7 @@ SEEN_SECONDS = 30.0  # how long a death makes the health red: monitors look seld
 DEATHS = 3  # within the window: the process ends, its service manager starts anew
 WINDOW_SECONDS = 60.0
 _PART: ContextVar["Part"] = ContextVar("part")
-_STORAGE = (
-    *(OSError, BaseORMException, StorageUnavailable, sqlite3.Error),
-    *AWAY,
-)
+_STORAGE = (*AWAY, BaseORMException, StorageUnavailable, sqlite3.Error)
 
 
 @dataclass(slots=True)

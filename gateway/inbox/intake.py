@@ -200,7 +200,7 @@ class Inbox:
         done, _ = await asyncio.wait({self._attempt}, timeout=self._patience)
         if not done:
             raise StorageUnavailable("late")
-        if isinstance(away := self._attempt.exception(), (*AWAY, OSError)):
+        if isinstance(away := self._attempt.exception(), AWAY):
             raise StorageUnavailable("unreachable", type(away).__name__) from away
         stored = self._attempt.result()
         for channel, count in stored.new.items():

@@ -75,7 +75,7 @@ async def _cluster(background: Tells) -> dict[str, Any]:
     try:
         async with asyncio.timeout(_PATIENCE.total_seconds()):
             nodes, leases = await background.cluster()
-    except (TimeoutError, StorageUnavailable, OSError, BaseORMException, *AWAY):
+    except (*AWAY, StorageUnavailable, BaseORMException):
         return said | {"nodes": None, "leases": None}
     return said | {
         "nodes": [_node(one) for one in nodes if one.alive],
