@@ -1,5 +1,6 @@
 """What codes in the tables mean, in the words of the desk; pages translate them."""
 
+import re
 from collections.abc import Mapping
 
 from gateway.phrases import phrase
@@ -57,6 +58,22 @@ REASONS: Mapping[str, str] = {
     "confirmed": "工作人员确认已送到",
     "given_up": "工作人员决定不再发送",
     "sent_again": "工作人员决定再发一次",
+    "frequency_cap": "24 小时内发给这位党员的通知已经够多",
+    "too_many_parts": "内容太长，分成的短信太多",
+    "unencodable_text": "内容里有这个渠道写不出的字",
+    "template_required": "这个渠道只能发审核过的模板",
+    "bad_number": "号码不对",
+    "not_a_mainland_number": "不是内地手机号",
+    "bad_address": "地址不对",
+    "address_invalid": "地址不对",
+    "group_not_served": "机器人不在这个群里服务",
+    "smtp_unreachable": "连不上邮件服务器",
+    "smtp_tls": "和邮件服务器加密连接不成",
+    "smtp_closed": "邮件服务器断开了连接",
+    "smtp_session": "邮件服务器断开了连接",
+    "smtp_no_reply": "邮件服务器没有回话",
+    "smtp_reply": "看不懂邮件服务器的回话",
+    "sandbox_refused": "沙盒按您的设置拒收",
 }
 
 # Words of carriers for it: names of SMPP 3.4 (table 5-2), states of receipts (its
@@ -84,6 +101,8 @@ CARRIERS: Mapping[str, str] = {
     "result_11": "企业代码不对",
     "result_12": "计费号码不对",
     "result_13": "号码无效",
+    "smtp_4": "邮件服务器暂时不收",
+    "smtp_5": "邮件服务器拒收",
     "UNDELIV": "没有送达",
     "EXPIRED": "过了有效期还没送到",
     "REJECTD": "被运营商拒绝",
@@ -100,7 +119,8 @@ def reason(code: str) -> str:
     """`code` in words. A carrier's own stays behind them: its help desk asks for it."""
     if code in REASONS:
         return REASONS[code]
-    what = CARRIERS.get(code.partition(":")[0])
+    key = code.partition(":")[0]
+    what = CARRIERS.get(key) or CARRIERS.get(re.sub(r"^(smtp_\d)\d\d$", r"\1", key))
     if what is None:
         return code
     return phrase("{what} ({code})", what=phrase(what), code=code)
