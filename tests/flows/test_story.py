@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Page, expect
+from playwright.async_api import FloatRect, Page, expect
 
 from tests.labs.walker import (
     APPROVER,
@@ -17,6 +17,7 @@ from tests.labs.walker import (
     DIRECTOR,
     NUMBER,
     PHONE,
+    TABLET,
     House,
     Notice,
     Walk,
@@ -160,6 +161,34 @@ async def test_a_notice_is_drafted_approved_by_another_and_counted(walk: Walk) -
     await desk.get_by_role("link", name="洪秀梅").click()
     await expect(desk.locator("#main")).to_contain_text("植树活动")
     await expect(desk.locator(".plain-rows .chip", has_text="到场")).to_be_visible()
+
+
+async def test_the_page_of_a_run_fits_every_screen(walk: Walk) -> None:
+    desk, approver = await walk.staff(DIRECTOR), await walk.staff(APPROVER)
+    words = "{{姓名}}同志，周三晚上看电影。拒收请回复R"
+    await draft(desk, Notice(title="看电影", branch="080102", sms=words))
+    await press(desk, "提请批准")
+    await desk.get_by_role("button", name="取消通知").click()
+    await desk.locator("#confirm").get_by_role("button", name="返回").click()
+    await seen(desk, "待批准")
+    await release(desk, approver)
+    for size in (TABLET, PHONE):
+        page = await walk.staff(DIRECTOR, size)
+        await walk.open(page, path_of(desk))
+        assert await page.evaluate("document.documentElement.scrollWidth") <= size[0]
+        heading, search = await place(page, "#people h2"), await place(page, ".search")
+        assert heading["x"] + heading["width"] <= search["x"] or (
+            heading["y"] + heading["height"] <= search["y"]
+        )
+    # On a phone each person is a card; who it is stands above what is ticked.
+    name = await place(page, "#people tbody a")
+    assert name["y"] < (await place(page, "#people tbody [type=checkbox]"))["y"]
+
+
+async def place(page: Page, what: str) -> FloatRect:
+    box = await page.locator(what).first.bounding_box()
+    assert box is not None
+    return box
 
 
 async def test_who_opts_out_by_word_gets_no_notice(walk: Walk) -> None:

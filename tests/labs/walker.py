@@ -36,6 +36,7 @@ PASSWORD = "a walk by the river 8"
 CLERK, DIRECTOR, APPROVER = "shaoyuning", "luowenlan", "cenruogu"
 NUMBER = re.compile(r"\d{8}-\d{4,6}")
 DESKTOP = (1440, 900)
+TABLET = (820, 1180)
 PHONE = (390, 844)
 PATIENCE_MS = 20_000  # the machine may be busy with other tests
 REPORT_VIOLATIONS = (
