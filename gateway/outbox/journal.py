@@ -24,6 +24,7 @@ from gateway.text import clean
 
 PRIORITIES = (0, 5, 10, 20)  # see enqueue.PRIORITY; one range of the index each
 
+_LOOKED_UP = 256  # rows
 _ATTEMPT = {
     "outbound_id": "BIGINT",
     "number": "BIGINT",
@@ -257,17 +258,21 @@ def _attempt(one: Settlement) -> tuple[Any, ...]:
 
 
 async def _complete(done: Sequence[Settlement], at: int) -> None:
-    """The attempts of rows that were sent alone were written before they left."""
-    if not done:
-        return
-    given, values = batch.table(_ATTEMPT, [_attempt(one) for one in done])
-    await db.execute(
-        "UPDATE attempts SET outcome = g.outcome, code = g.code, detail = g.detail, "
-        f"provider_ids = g.provider_ids, answered_at = ? FROM {given} AS g "
-        "WHERE attempts.outbound_id = g.outbound_id AND attempts.number = g.number",
-        at,
-        *values,
-    )
+    """The attempts of rows that were sent alone were written before they left.
+
+    For more rows at once SQLite would read the whole table, to make an index.
+    """
+    for first in range(0, len(done), _LOOKED_UP):
+        part = done[first : first + _LOOKED_UP]
+        given, values = batch.table(_ATTEMPT, [_attempt(one) for one in part])
+        await db.execute(
+            "UPDATE attempts SET outcome = g.outcome, code = g.code, "
+            "detail = g.detail, provider_ids = g.provider_ids, answered_at = ? "
+            f"FROM {given} AS g WHERE attempts.outbound_id = g.outbound_id "
+            "AND attempts.number = g.number",
+            at,
+            *values,
+        )
 
 
 async def _keep_parts(done: Sequence[Settlement], channel: str) -> None:

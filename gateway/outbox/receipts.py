@@ -174,6 +174,12 @@ def _row(key: str, one: DeliveryReceipt, verdict: Verdict) -> tuple[Any, ...]:
     )
 
 
+def _by(table: str, index: str) -> str:
+    """SQLite knows no sizes: for some hundred rows of ours it would rather read the
+    whole table, to make an index of its own."""
+    return table if db.is_postgres() else f"{table} INDEXED BY {index}"
+
+
 async def apply_early(core: Core, channel: str, sent: Sequence[Sent]) -> list[Moved]:
     """Match receipts that came before the answer to their message."""
     waiting = await db.rows(
@@ -186,7 +192,8 @@ async def apply_early(core: Core, channel: str, sent: Sequence[Sent]) -> list[Mo
     if theirs:
         given, values = batch.table({"provider_id": "TEXT"}, theirs)
         early += await db.rows(
-            f"SELECT r.* FROM {given} AS g CROSS JOIN receipts r WHERE r.channel = ? "
+            f"SELECT r.* FROM {given} AS g CROSS JOIN "
+            f"{_by('receipts r', 'receipts_waiting')} WHERE r.channel = ? "
             "AND r.effect = '' AND r.provider_id = g.provider_id ORDER BY r.id",
             *values,
             channel,
@@ -195,7 +202,8 @@ async def apply_early(core: Core, channel: str, sent: Sequence[Sent]) -> list[Mo
         {"reference": "TEXT"}, [(str(one.outbound_id),) for one in sent]
     )
     early += await db.rows(
-        f"SELECT r.* FROM {given} AS g CROSS JOIN receipts r WHERE r.channel = ? "
+        f"SELECT r.* FROM {given} AS g CROSS JOIN "
+        f"{_by('receipts r', 'receipts_waiting_reference')} WHERE r.channel = ? "
         "AND r.effect = '' AND r.reference <> '' AND r.reference = g.reference "
         "ORDER BY r.id",
         *values,
@@ -205,7 +213,8 @@ async def apply_early(core: Core, channel: str, sent: Sequence[Sent]) -> list[Mo
     if doubted:
         given, values = batch.table({"value": "TEXT"}, doubted)
         early += await db.rows(
-            f"SELECT r.* FROM {given} AS g CROSS JOIN receipts r WHERE r.channel = ? "
+            f"SELECT r.* FROM {given} AS g CROSS JOIN "
+            f"{_by('receipts r', 'receipts_waiting_address')} WHERE r.channel = ? "
             "AND r.effect = '' AND r.value <> '' AND r.value = g.value ORDER BY r.id",
             *values,
             channel,
@@ -408,7 +417,8 @@ async def _doubted(core: Core, channel: str, values: Collection[str]) -> list[Ro
     lock = " FOR UPDATE OF o" if db.is_postgres() else ""
     return await db.rows(
         "SELECT o.id, o.state, o.attempts, o.broadcast_id, o.channel, o.kind, o.value, "
-        f"t.journalled_at FROM {given} AS g CROSS JOIN outbox o CROSS JOIN attempts t "
+        f"t.journalled_at FROM {given} AS g CROSS JOIN "
+        f"{_by('outbox o', 'outbox_unknown')} CROSS JOIN attempts t "
         "WHERE o.channel = ? AND o.state = 'unknown' AND o.value = g.value "
         "AND o.provider_id = '' AND o.changed_at >= ? AND t.outbound_id = o.id "
         f"AND t.number = o.attempts AND NOT ({_UNDER_WAY}) ORDER BY o.id{lock}",
@@ -442,7 +452,7 @@ _WANTED = (
 # One look into the index for each id. PostgreSQL's planner thinks a fresh table has few
 # settled rows, and would read them all; what has an OFFSET it leaves alone.
 _BY_PROVIDER = {
-    False: f"outbox o WHERE {_WANTED}",
+    False: f"outbox o INDEXED BY outbox_provider WHERE {_WANTED}",
     True: f"LATERAL (SELECT * FROM outbox o WHERE {_WANTED} OFFSET 0) o",
 }
 
