@@ -15,6 +15,7 @@ from typing import Any
 import asyncpg  # type: ignore[import-untyped]
 
 from gateway.database import Row
+from gateway.errors import StorageUnavailable
 
 APPLICATION = "lianxin snapshot"  # as PostgreSQL lists these connections
 Read = Callable[..., Awaitable[list[Row]]]
@@ -45,13 +46,16 @@ async def _sqlite(url: str) -> AsyncIterator[Read]:
 
 
 def _open(path: str) -> sqlite3.Connection:
-    base = sqlite3.connect(
-        f"file:{path}?mode=ro",
-        uri=True,
-        timeout=5,
-        isolation_level=None,
-        check_same_thread=False,
-    )
+    try:
+        base = sqlite3.connect(
+            f"file:{path}?mode=ro",
+            uri=True,
+            timeout=5,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+    except sqlite3.OperationalError as error:
+        raise StorageUnavailable("unreachable", f"{path}: {error}") from error
     base.row_factory = sqlite3.Row
     base.execute("BEGIN")
     return base

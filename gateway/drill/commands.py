@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -35,28 +35,33 @@ def crash_command(
     seed: Annotated[int, typer.Option(help="Repeats the same chances.")] = 1,
     engine: Annotated[str, typer.Option(help="sqlite, or postgres://…")] = "sqlite",
     sink: Annotated[str, typer.Option(help=f"all, {', '.join(SINKS)}")] = "all",
-    design: Annotated[str, typer.Option(help="journal, or a wrong one.")] = "journal",
+    design: Annotated[
+        str, typer.Option(help=f"journal, or a wrong one: {', '.join(naive.DESIGNS)}")
+    ] = "journal",
     cold: Annotated[bool, typer.Option(help="A new interpreter each time.")] = False,
     keep: Keep = None,
     as_json: Json = False,
 ) -> None:
     """Kill the gateway at random moments of a broadcast; count lost and doubled.
 
-    Ends with 1 where a promise was broken. `--design pop`, `resend` and `claim` are
-    senders known to be wrong: there the end must be 1.
+    Ends with 1 where a promise was broken. Any other design than `journal` is known to
+    be wrong: there the end must be 1.
     """
+    if design not in ("journal", *naive.DESIGNS):
+        known = ", ".join(("journal", *naive.DESIGNS))
+        raise typer.BadParameter(f"--design: one of {known}")
+    sinks = _chosen("--sink", sink, SINKS)
+    if engine != "sqlite" and not engine.startswith(("postgres://", "postgresql://")):
+        raise typer.BadParameter("--engine: sqlite, or postgres://user@host/name")
     with _folder(keep) as folder:
         if design != "journal":
-            if design not in naive.DESIGNS:
-                known = ", ".join(("journal", *naive.DESIGNS))
-                raise typer.BadParameter(f"--design: one of {known}")
             told = uvloop.run(control(folder, design, kills, messages, seed))
         else:
             drill = Drill(
                 kills=kills,
                 messages=messages,
                 seed=seed,
-                sinks=SINKS if sink == "all" else tuple(sink.split(",")),
+                sinks=sinks,
                 url="" if engine == "sqlite" else engine,
                 cold=cold,
             )
@@ -72,7 +77,7 @@ def points_command(
         str, typer.Option(help=f"all, {', '.join(pointing.CALLS)}")
     ] = "all",
     most: Annotated[int, typer.Option(min=1, help="Points of each call.")] = 1000,
-    step: Annotated[int, typer.Option(min=1, help="Every so-manieth.")] = 1,
+    step: Annotated[int, typer.Option(min=1, help="Only every n-th.")] = 1,
     sink: Annotated[str, typer.Option(help=f"all, {', '.join(SINKS)}")] = "smpp",
     keep: Keep = None,
     as_json: Json = False,
@@ -81,8 +86,8 @@ def points_command(
     if lacking := pointing.missing():
         typer.echo(f"this machine can't: {lacking}", err=True)
         raise typer.Exit(2)
-    calls = pointing.CALLS if call == "all" else tuple(call.split(","))
-    sinks = SINKS if sink == "all" else tuple(sink.split(","))
+    calls = _chosen("--call", call, pointing.CALLS)
+    sinks = _chosen("--sink", sink, SINKS)
     with _folder(keep) as folder:
         told = uvloop.run(pointing.points(folder, calls, most, sinks, step))
     if as_json:
@@ -112,7 +117,8 @@ def power_command(
     if lacking := cutting.missing():
         typer.echo(f"this machine can't cut the power: {lacking}", err=True)
         raise typer.Exit(2)
-    sinks = SINKS if sink == "all" else tuple(sink.split(","))
+    sinks = _chosen("--sink", sink, SINKS)
+    _progress(f"{pictures} cuts, {messages} messages under way before each")
     with _folder(None) as folder:
         work = (
             cutting.control(folder, pictures, seed)
@@ -130,6 +136,14 @@ def power_command(
         typer.echo("\n".join(map(_as_line, told)))
     if any(one.missing or not one.whole for one in told):
         raise typer.Exit(1)
+
+
+def _chosen(option: str, given: str, known: Sequence[str]) -> tuple[str, ...]:
+    """`all` of the known, or those named with commas."""
+    names = tuple(known) if given == "all" else tuple(given.split(","))
+    if not set(names) <= set(known):
+        raise typer.BadParameter(f"{option} {given}: expected {', '.join(known)}")
+    return names
 
 
 def _as_line(one: cutting.Picture) -> str:

@@ -1,5 +1,6 @@
 """The recount: what holds is silent, and each broken promise is named."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from gateway import audit
 from gateway.actors import GATEWAY
 from gateway.core import Core
 from gateway.database import execute, transaction
+from gateway.errors import StorageUnavailable
 from gateway.snapshot import snapshot
 from gateway.status import Bucket, OutboundState
 from gateway.tables import Attempt, Chunk, Inbound, Node, Outbound, Receipt, Tally
@@ -255,3 +257,9 @@ def test_a_draft_has_no_sum_to_hold() -> None:
         tallied={},
     )
     assert draft.holds
+
+
+async def test_without_a_database_that_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StorageUnavailable, match=r"none\.sqlite3"):
+        async with snapshot(f"sqlite://{tmp_path}/none.sqlite3"):
+            raise AssertionError("there is nothing to read")

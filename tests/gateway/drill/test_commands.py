@@ -1,0 +1,22 @@
+"""What is asked for is understood, or refused before anything runs."""
+
+import pytest
+from typer.testing import CliRunner
+
+from gateway.drill.commands import cli
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (("crash", "--sink", "smpp,pigeon"), "smpp, cmpp, smtp, sandbox"),
+        (("crash", "--engine", "mysql"), "sqlite, or postgres"),
+        (("crash", "--design", "all"), "journal"),
+        (("points", "--call", "sync"), "fdatasync"),
+        (("power", "--sink", "pigeon"), "smpp, cmpp, smtp, sandbox"),
+    ],
+)
+def test_what_nobody_knows_is_refused(asked: tuple[str, ...], told: str) -> None:
+    answer = CliRunner().invoke(cli, asked)
+    assert answer.exit_code == 2
+    assert told in answer.output or "this machine can't" in answer.output
