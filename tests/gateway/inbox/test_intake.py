@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from gateway.contract import Address, AddressKind, InboundMessage
 from gateway.core import Core
 from gateway.errors import StorageUnavailable
 from gateway.inbox import Inbox
-from gateway.inbox.intake import CROWD
+from gateway.inbox.intake import CROWD, DRAIN_BYTES
 from gateway.settings import Settings, Storage
 from gateway.sla import Calendar
 from gateway.tables import Inbound
@@ -32,9 +33,10 @@ def message(key: str) -> InboundMessage:
     return InboundMessage(key=key, sender=WANG, text="您好", raw=b"{}")
 
 
-def core_in(folder: Path, clock: ManualClock) -> Core:
+def core_in(folder: Path, clock: ManualClock, spool_mib: int = 1) -> Core:
+    storage = Storage(data_dir=folder, reserve_mib=0, spool_mib=spool_mib)
     return Core(
-        settings=Settings(storage=Storage(data_dir=folder, reserve_mib=0, spool_mib=1)),
+        settings=Settings(storage=storage),
         clock=clock,
         keys=keys.load(folder),
         channels=ChannelSet(),
@@ -86,6 +88,30 @@ async def test_a_locked_database_spools_in_order(
             await until(lambda: _drained(inbox), 20)
         expected = ["before", "k00", "x", *(f"k{n:02}" for n in range(1, 20)), "after"]
         assert await stored() == expected
+
+
+async def test_what_comes_while_the_spool_drains_is_behind_it(
+    sqlite_url: str, tmp_path: Path, clock: ManualClock
+) -> None:
+    """B-5 and D-4: also where the spool takes several commits."""
+    core = core_in(tmp_path, clock, spool_mib=16)
+    many = [f"k{n}" for n in range(4)]
+    async with db.opened(sqlite_url, busy_seconds=0.3):
+        async with running(Inbox(core, patience=0.1)) as inbox:
+            with locked(sqlite_url):
+                async with asyncio.timeout(30):
+                    for key in many:
+                        big = replace(message(key), raw=bytes(DRAIN_BYTES * 2 // 3))
+                        await inbox.accept("短信", [big])
+                full = inbox.spooled
+                assert full > 2 * DRAIN_BYTES
+            async with asyncio.timeout(20):
+                while inbox.spooled == full:  # noqa: ASYNC110 - between two commits
+                    await asyncio.sleep(0)
+            inbox.take("短信", [message("after")], lambda _: None)
+            await until(lambda: _count(5), 30)
+            await until(lambda: _drained(inbox), 20)
+        assert await stored() == [*many, "after"]
 
 
 async def _drained(inbox: Inbox) -> bool:

@@ -26,6 +26,7 @@ from gateway.outbox.shares import (
     based,
     condition,
     may_take,
+    reassign,
     shares,
     stepped,
     transfers,
@@ -33,7 +34,7 @@ from gateway.outbox.shares import (
 from gateway.settings import Binding, ChannelCommon
 from gateway.tables import Chunk, Inquiry, InquiryEvent, Node, Outbound
 from tests.console import organisation
-from tests.gateway.outbox.test_chunks import broadcast, number, states
+from tests.gateway.outbox.test_chunks import BROADCAST, broadcast, number, states
 from tests.labs.streams import Carrier, channel
 
 WELL, SLOW, DOWN, TRIAL = Condition
@@ -268,6 +269,24 @@ async def test_what_is_certainly_not_sent_leaves_by_the_other(
     house.one.answer(flying[0])  # a late answer still ends the doubt
     await house.senders[0].step()
     assert await states() == {"unknown": 9, "accepted": 91}
+
+
+async def test_a_chunk_with_messages_on_their_way_stays(
+    core: Core, house: House
+) -> None:
+    """A-10: its mark is the journal of those; only untouched ones are given away."""
+    await broadcast(core, 60)
+    await house.senders[0].step()
+    leased = await Chunk.get(state="leased")
+    moved = await core.commits.run(lambda: reassign(BROADCAST, "短信", "备用", 9))
+    assert moved == 2
+    await leased.refresh_from_db()
+    assert (leased.channel, leased.state) == ("短信", "leased")
+    rows = await Outbound.filter(channel="短信").values_list("id", flat=True)
+    assert sorted(rows) == list(range(leased.first_id, leased.last_id + 1))
+    await house.until_sent(house.one, house.other)
+    assert await states() == {"accepted": 60}
+    assert max(house.sent().values()) == 1
 
 
 async def test_what_failed_for_now_goes_by_the_other_at_its_next_try(
