@@ -242,7 +242,7 @@ async def take_back(core: Core, broadcast_id: int, token: int) -> None:
             await claim(broadcast_id, token)
             chunks = await db.rows(
                 "SELECT id, first_id, last_id FROM chunks WHERE broadcast_id = ? "
-                "ORDER BY id LIMIT 40",
+                "ORDER BY id LIMIT 10",
                 broadcast_id,
             )
             if not chunks:
@@ -261,7 +261,7 @@ async def _remove(
             "DELETE FROM prompts WHERE id IN (SELECT p.id FROM outbox o "
             f"CROSS JOIN prompts p WHERE {RANGE.format('o')} "
             "AND p.kind = o.kind AND p.value = o.value "
-            "AND p.broadcast_id = o.broadcast_id)",
+            "AND +p.broadcast_id = o.broadcast_id)",  # as in `sweep`
             first,
             last,
             broadcast_id,

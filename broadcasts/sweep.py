@@ -13,7 +13,7 @@ from gateway.database import Row, to_micros
 from gateway.outbox import moves
 
 AT_ONCE = 2  # transactions that who cancels waits for
-_CHUNKS = 40  # in one transaction
+_CHUNKS = 10  # in one transaction: a quarter of a second where each asks a question
 WELL = ("planned", "accepted", "delivered", "read", "cancelled")
 
 
@@ -78,6 +78,8 @@ async def _some(broadcast_id: int, now: datetime) -> bool:
 
 
 def _cancel(chunk: Row, at: int) -> Sequence[tuple[str, Sequence[object]]]:
+    """The plus keeps SQLite from reading the questions of the whole broadcast by their
+    index, for each recipient: they are found by the address."""
     rows = (
         chunk["journalled_to"],
         chunk["last_id"],
@@ -96,7 +98,7 @@ def _cancel(chunk: Row, at: int) -> Sequence[tuple[str, Sequence[object]]]:
             "CROSS JOIN prompts p WHERE o.id > ? AND o.id <= ? AND +o.broadcast_id = ? "
             "AND o.channel = ? AND o.state = 'cancelled' AND p.kind = o.kind "
             "AND p.value = o.value AND p.closed_at IS NULL "
-            "AND p.broadcast_id = o.broadcast_id)",
+            "AND +p.broadcast_id = o.broadcast_id)",
             (at, *rows),
         ),
         (
@@ -114,10 +116,11 @@ async def _queued(broadcast_id: int, now: datetime) -> None:
     if not await db.rows(f"SELECT 1 FROM outbox WHERE {where} LIMIT 1", *values):
         return
     await db.execute(
-        "UPDATE prompts SET closed_at = ? WHERE broadcast_id = ? AND closed_at "
-        f"IS NULL AND (kind, value) IN (SELECT kind, value FROM outbox WHERE {where})",
+        "UPDATE prompts SET closed_at = ? WHERE id IN (SELECT p.id FROM outbox o "
+        f"CROSS JOIN prompts p WHERE o.broadcast_id = ? AND {noteworthy('o.')} "
+        "AND o.state = 'queued' AND p.kind = o.kind AND p.value = o.value "
+        "AND p.closed_at IS NULL AND +p.broadcast_id = o.broadcast_id)",
         to_micros(now),
         broadcast_id,
-        *values,
     )
     await moves.advance_where(where, values, "cancelled", "cancelled", now)

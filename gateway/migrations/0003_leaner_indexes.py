@@ -43,7 +43,7 @@ class Migration(migrations.Migration):
                 "WHERE inquiry_id IS NOT NULL",
                 "CREATE INDEX prompts_inquiry ON prompts (inquiry_id) "
                 "WHERE inquiry_id IS NOT NULL",
-                "CREATE INDEX prompts_broadcast ON prompts (broadcast_id) "
+                "CREATE INDEX prompts_broadcast ON prompts (broadcast_id, member_id) "
                 "WHERE broadcast_id IS NOT NULL",
                 # The same rows as before. SQLite compares with a list of more than two
                 # by a table of its own, each time a row is written.
