@@ -32,6 +32,7 @@ from tests.labs.cluster import (
     resume,
 )
 from tests.labs.process import PROJECT, Installation, until
+from tests.labs.scale import times
 from tests.labs.wire import wired
 
 pytestmark = pytest.mark.slow
@@ -229,7 +230,7 @@ async def bound_by_owners_only(cluster: Cluster, centre: Centre, lease: str) -> 
     assert centre.counts.binds <= taken
 
 
-RESTARTS = 6
+RESTARTS = times("PROOF_RESTARTS", 6)
 PUSHED = """
 [channels.pushed]
 adapter = "tencent"
@@ -448,7 +449,7 @@ async def test_two_processes_fire_each_instant_once(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     """F-1 without its lease: the instants alone keep them apart."""
-    days = 2000
+    days = times("PROOF_INSTANTS", 2000)
     firing = [await firing_process(cluster, tmp_path, n, days) for n in (1, 2)]
     await asyncio.gather(*(process.communicate(b"go\n") for process in firing))
     assert [process.returncode for process in firing] == [0, 0]

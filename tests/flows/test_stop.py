@@ -14,8 +14,10 @@ from tests.labs import frozen
 from tests.labs.onebot_peer import TOKEN, OneBotPeer, Reply
 from tests.labs.onebot_peer import until as soon
 from tests.labs.process import Installation, installation, until
+from tests.labs.scale import times
 
 pytestmark = pytest.mark.slow
+STOPS = times("PROOF_STOPS", 20)
 STOP_SECONDS = 20.0  # room for a busy machine; what hangs, hangs for ever
 SECTION = """
 [channels.bot]
@@ -68,7 +70,9 @@ async def test_an_answer_in_time_is_heard(
         assert len(peer.taken) == 1
 
 
-@pytest.mark.parametrize(("engine", "stops"), [("sqlite", 15), ("postgres", 5)])
+@pytest.mark.parametrize(
+    ("engine", "stops"), [("sqlite", STOPS - STOPS // 4), ("postgres", STOPS // 4)]
+)
 async def test_stopping_under_load_loses_nothing(
     engine: str,
     stops: int,

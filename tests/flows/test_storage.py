@@ -249,14 +249,19 @@ async def test_what_waits_for_room_leaves_when_there_is_some(
 
 @needs_strace
 @pytest.mark.parametrize("call", ["fsync,fdatasync", "pwrite64"])
-@pytest.mark.parametrize("when", [40, 111, 300])
+@pytest.mark.parametrize(
+    ("when", "file"), [(40, ""), (111, ""), (300, ""), (111, "lianxin.sqlite3-wal")]
+)
 async def test_a_failing_disk_ends_the_process(
-    tmp_path: Path, sqlite_template: Path, call: str, when: int
+    tmp_path: Path, sqlite_template: Path, call: str, when: int, file: str
 ) -> None:
-    """D-3: at once, with its own exit status; what was acknowledged is there."""
+    """D-3: at once, with its own exit status; what was acknowledged is there. Where
+    only the database's file fails, the spool must not stand in for it."""
     folder, ledger = migrated(tmp_path, sqlite_template), tmp_path / "ledger"
     trace = ("strace", "-f", "-q", "-o", "/dev/null", "-e", f"trace={call}")
     inject = ("-e", f"inject={call}:error=EIO:when={when}+")
+    if file:
+        trace = (*trace, "-P", str(folder / file))
     with storing(folder, ledger, before=(*trace, *inject)) as process:
         assert process.wait(120) == EXIT_STORAGE
         assert process.stdout is not None

@@ -11,7 +11,13 @@ from gateway.clock import ManualClock
 from gateway.core import Core
 from gateway.errors import StorageUnavailable
 from gateway.leases import Lease
-from gateway.tenure import BACK_OFF_SECONDS, HELD_SECONDS, Duty, Tenure
+from gateway.tenure import (
+    BACK_OFF_SECONDS,
+    HELD_SECONDS,
+    SHARE_SECONDS,
+    Duty,
+    Tenure,
+)
 
 NAMES = ("channel:a", "channel:b", "channel:c", "channel:d")
 
@@ -130,6 +136,7 @@ async def test_who_lost_it_to_another_backs_off(
     first: Process, clock: ManualClock
 ) -> None:
     """F-4: an account that takes one session does not flap between two."""
+    assert BACK_OFF_SECONDS >= 30
     await first.look()
     first.cut = True
     clock.advance(timedelta(seconds=20))  # SIGSTOP, or a partition
@@ -176,6 +183,22 @@ async def test_two_processes_come_to_half_each(
     assert {holds for _, holds in first.ended} == {True}
     moved = len(first.ended) + len(second.ended)
     assert moved == 2  # and then it rests
+
+
+async def test_what_was_given_away_is_not_taken_back_at_once(
+    first: Process, clock: ManualClock
+) -> None:
+    """F-4: also where the one it is meant for is slow to take it."""
+    await first.look()
+    first.peers = 2
+    clock.advance(timedelta(seconds=SHARE_SECONDS))
+    await first.look()
+    [given] = set(NAMES) - set(first.at_work)
+    for _ in range(int(BACK_OFF_SECONDS / 2) - 1):
+        clock.advance(timedelta(seconds=2))
+        await first.look()
+        assert given not in first.at_work
+    assert [name for name, _ in first.ended].count(given) == 1
 
 
 async def test_a_stopping_process_leaves_at_once(first: Process) -> None:
