@@ -67,7 +67,6 @@ async def _enqueue(core: Core, channel: Channel, key: str) -> int:
         text=core.texts.render("self_test", kind, {}, language),
         extras={"subject": core.texts.subject("self_test", {}, language)},
         dedupe_key=key,
-        expires_at=core.clock.now() + PATIENCE,
     )
     route = Route(channel, Reach(address=channel.self_test, channel=channel.name))
     async with db.transaction():

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -89,6 +90,21 @@ async def test_a_receipt_with_another_id_is_a_mismatch(
     [message] = await Outbound.all()
     assert (found["verdict"], found["theirs"]) == ("mismatch", "161")
     assert found["ours"] == message.provider_id
+
+
+async def test_one_that_cannot_leave_waits_for_the_account(
+    core: Core, clock: ManualClock, sender: Sender, carrier: Carrier, account: Channel
+) -> None:
+    carrier.is_away = True
+    assert await started(core, sender, carrier) == ""
+    clock.advance(self_test.PATIENCE * 6)
+    await sender.step()
+    assert (await said(core, account))["verdict"] == "running"
+    carrier.is_away = False
+    for _ in range(3):
+        clock.advance(timedelta(minutes=5))
+        await sender.step()
+    assert [one.to for one in carrier.submitted] == [NUMBER]
 
 
 async def test_without_a_receipt_it_is_silent_after_ten_minutes(
