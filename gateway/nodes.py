@@ -7,9 +7,9 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from gateway import VERSION
 from gateway import database as db
 from gateway.clock import Clock
 from gateway.database import from_micros, to_micros
@@ -55,13 +55,6 @@ def own_name() -> str:
     return f"{socket.gethostname()[:_HOST]}:{os.getpid()}"
 
 
-def own_version() -> str:
-    try:
-        return version("lianxin")
-    except PackageNotFoundError:
-        return ""  # run from its folder, not installed
-
-
 async def now(ask: Ask, clock: Clock) -> datetime:
     """The database's clock where several machines share it, else ours."""
     if not db.is_postgres():
@@ -76,7 +69,7 @@ async def begin(ask: Ask, roles: frozenset[Role], at: datetime) -> int:
         "VALUES (?, ?, ?, ?, ?) RETURNING id",
         own_name(),
         named(roles),
-        own_version(),
+        VERSION,
         to_micros(at),
         to_micros(at),
     )

@@ -1,5 +1,5 @@
-"""The settings that README, the guides and settings.toml show are settings we take, and
-the proofs that docs/reliability.md names are there."""
+"""The settings that README, the guides and settings.toml show are settings we take, the
+proofs that docs/reliability.md names are there, and the versions agree."""
 
 import re
 import tomllib
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import adapters
+from gateway import VERSION
 from gateway.errors import SettingsError
 from gateway.settings import Settings, from_document
 
@@ -94,3 +95,8 @@ def test_every_proof_that_is_named_is_there() -> None:
             assert re.search(rf"^(async )?def {test}\(", source, re.MULTILINE), test
             named |= {id for id in ids if re.search(rf"\b{id}\b", source)}
     assert named == ROWS
+
+
+def test_an_installation_has_the_version_that_the_program_tells() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["version"] == VERSION

@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 from aiohttp import web
 
+from gateway import VERSION, leases, nodes
 from gateway import database as db
-from gateway import leases, nodes
 from gateway.channels import ChannelSet
 from gateway.clock import ManualClock
 from gateway.contract import AddressKind
@@ -64,6 +64,7 @@ async def test_one_process_reads_well(console: Console) -> None:
     browser = await console.browser("administrator_county")
     text = await shown(browser)
     assert nodes.own_name() in text
+    assert f">{VERSION}<" in text
     assert "现在由一个进程承担全部工作" in text
     assert "正常" in text
     assert "sms" in text  # who has the channel
@@ -160,6 +161,7 @@ async def test_health_tells_of_nodes_and_leases(
     assert said["roles"] == ["bots", "scheduler", "sender", "web"]
     assert said["tasks"]["router"]["well"]
     assert [one["name"] for one in said["nodes"]] == [nodes.own_name()]
+    assert [one["version"] for one in said["nodes"]] == [VERSION]
     owners = {one["name"]: one["node"] for one in said["leases"]}
     assert owners["channel:sms"] == nodes.own_name()
     assert owners["scheduler"] == ""  # this runtime was given none
