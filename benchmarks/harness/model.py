@@ -94,21 +94,33 @@ class Result:
 
     @property
     def missed(self) -> Sequence[str]:
-        """What of the target was not reached, by name."""
-        target, ratio, notes = self.target, self.ratio, self.worst_notes
-        checks = {
-            "figure_at_least": _at_least(self.figure, target.figure_at_least),
-            "figure_at_most": _at_most(self.figure, target.figure_at_most),
-            "ratio_at_least": _at_least(ratio, target.ratio_at_least),
-        }
-        for key, bound in target.notes_at_most.items():
-            checks[key] = _at_most(notes.get(key), bound)
-        return [name for name, reached in checks.items() if not reached]
+        """What of the target was not reached, in words."""
+        target, notes = self.target, self.worst_notes
+        faults = [
+            _below("", self.figure, target.figure_at_least),
+            _above("", self.figure, target.figure_at_most),
+            _below("ratio ", self.ratio, target.ratio_at_least),
+            *(
+                _above(f"{key} ", notes.get(key), bound)
+                for key, bound in target.notes_at_most.items()
+            ),
+        ]
+        return [fault for fault in faults if fault]
 
 
-def _at_least(value: float | None, bound: float | None) -> bool:
-    return bound is None or (value is not None and value >= bound)
+def _below(what: str, value: float | None, bound: float | None) -> str:
+    """Empty where the bound is kept, or there is none."""
+    if bound is None or (value is not None and value >= bound):
+        return ""
+    return f"{what}{_fault(value, 'below', bound)}"
 
 
-def _at_most(value: float | str | None, bound: float | None) -> bool:
-    return bound is None or (isinstance(value, float | int) and value <= bound)
+def _above(what: str, value: float | str | None, bound: float | None) -> str:
+    if bound is None or (isinstance(value, float | int) and value <= bound):
+        return ""
+    return f"{what}{_fault(value, 'above', bound)}"
+
+
+def _fault(value: float | str | None, side: str, bound: float) -> str:
+    measured = isinstance(value, float | int)
+    return f"{side} {bound:,g}" if measured else "not measured"

@@ -29,12 +29,12 @@ def test_the_median_counts_of_figures_and_of_ratios() -> None:
     [
         (Target(), []),
         (Target(figure_at_least=20, ratio_at_least=0.5), []),
-        (Target(figure_at_least=21), ["figure_at_least"]),
-        (Target(figure_at_most=19), ["figure_at_most"]),
-        (Target(ratio_at_least=0.6), ["ratio_at_least"]),
-        (Target(notes_at_most={"stall": 8}), ["stall"]),
+        (Target(figure_at_least=21), ["below 21"]),
+        (Target(figure_at_most=19), ["above 19"]),
+        (Target(ratio_at_least=0.6), ["ratio below 0.6"]),
+        (Target(notes_at_most={"stall": 8}), ["stall above 8"]),
         (Target(notes_at_most={"stall": 9}), []),
-        (Target(notes_at_most={"nowhere": 9}), ["nowhere"]),
+        (Target(notes_at_most={"nowhere": 9}), ["nowhere not measured"]),
     ],
 )
 def test_a_target_is_met_or_what_is_missed_is_named(
@@ -48,7 +48,13 @@ def test_a_target_is_met_or_what_is_missed_is_named(
 
 
 def test_a_ratio_that_was_not_measured_is_not_met() -> None:
-    assert not result(Target(ratio_at_least=0.5), run(10)).met
+    found = result(Target(ratio_at_least=0.5), run(10))
+    assert list(found.missed) == ["ratio not measured"]
+
+
+def test_the_table_says_in_words_what_was_missed() -> None:
+    found = result(Target(figure_at_least=15_000), run(14_861))
+    assert report.cells(found)[-1] == "no: below 15,000"
 
 
 def test_kept_results_become_the_table_again(tmp_path: Path) -> None:
