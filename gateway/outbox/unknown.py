@@ -3,7 +3,8 @@
 They leave the state `unknown` only by evidence or by this decision (design.md 4).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from gateway import audit
 from gateway import database as db
@@ -24,19 +25,42 @@ DECISIONS: Mapping[str, tuple[str, str]] = {
     "give_up": ("dead", "given_up"),
 }
 _ROWS = """
-SELECT x.id, x.channel, x.kind, x.value, x.message_kind, x.reason, x.changed_at,
-  x.inquiry_id, x.broadcast_id, i.number, m.name AS member
+SELECT x.id, x.state, x.channel, x.kind, x.value, x.message_kind, x.reason,
+  x.changed_at, x.inquiry_id, x.broadcast_id, i.number, m.name AS member
 FROM outbox x
 LEFT JOIN inquiries i ON i.id = x.inquiry_id
 LEFT JOIN members m ON m.id = x.member_id
 LEFT JOIN organisations o ON o.id = COALESCE(i.organisation_id, m.organisation_id)
-WHERE x.state = 'unknown' AND (o.path LIKE ? OR (o.path IS NULL AND ? = 1))
+WHERE (o.path LIKE ? OR (o.path IS NULL AND ? = 1))
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """How many messages a decision moved, and of how many evidence had come first."""
+
+    decided: int
+    settled: int
 
 
 async def unknown(actor: Actor) -> list[Row]:
     """What the actor may decide on; without a member or matter: administrators."""
-    return await rows(f"{_ROWS} ORDER BY x.id LIMIT {MOST}", *_scope(actor))
+    return await rows(
+        f"{_ROWS} AND x.state = 'unknown' ORDER BY x.id LIMIT {MOST}", *_scope(actor)
+    )
+
+
+async def open_to(actor: Actor, ids: Sequence[int]) -> frozenset[int]:
+    """Which of these messages are unknown and the actor may decide on."""
+    if not actor.may(Action.WORK):
+        return frozenset()
+    found = await _among(actor, ids)
+    return frozenset(row["id"] for row in found if row["state"] == "unknown")
+
+
+async def _among(actor: Actor, ids: Collection[int]) -> list[Row]:
+    wanted = db.marks(len(ids)) or "NULL"
+    return await rows(f"{_ROWS} AND x.id IN ({wanted})", *_scope(actor), *ids)
 
 
 def _scope(actor: Actor) -> tuple[object, ...]:
@@ -47,6 +71,38 @@ async def decide(
     core: Core, actor: Actor, outbound_id: int, decision: str, reason: str
 ) -> None:
     """Raises RequestError where evidence came first, NotFound for a foreign one."""
+    reason = _checked(actor, decision, reason)
+    found = await _among(actor, [outbound_id])
+    if not found or found[0]["state"] != "unknown":
+        raise NotFound("message")
+    if not await _move(core, actor, found, decision, reason):
+        raise RequestError("settled", "刚刚有了结果，不用再处理", status=409)
+
+
+async def decide_all(
+    core: Core,
+    actor: Actor,
+    broadcast_id: int,
+    ids: Collection[int],
+    decision: str,
+    reason: str,
+) -> Decided:
+    """The same for many messages of a broadcast, in one transaction: what has its
+    evidence by now is left as it is. NotFound, and nothing done, where one is foreign.
+    """
+    reason = _checked(actor, decision, reason)
+    wanted = set(ids)
+    if not wanted:
+        fault = "请先勾选要处理的人"
+        raise RequestError("nobody", fault, status=422, fields={"chosen": fault})
+    found = await _among(actor, wanted)
+    if len([r for r in found if r["broadcast_id"] == broadcast_id]) < len(wanted):
+        raise NotFound("message")
+    done = await _move(core, actor, found, decision, reason)
+    return Decided(decided=len(done), settled=len(found) - len(done))
+
+
+def _checked(actor: Actor, decision: str, reason: str) -> str:
     actor.require(Action.WORK)
     reason = reason.strip()[:200]
     if decision not in DECISIONS or not reason:
@@ -56,37 +112,59 @@ async def decide(
             status=422,
             fields={"reason": "请写明依据"},
         )
-    found = await rows(f"{_ROWS} AND x.id = ?", *_scope(actor), outbound_id)
-    if not found:
-        raise NotFound("message")
+    return reason
+
+
+async def _move(
+    core: Core, actor: Actor, found: Sequence[Row], decision: str, reason: str
+) -> list[Row]:
+    """Those that were still unknown, once nobody else could change them."""
     state, why = DECISIONS[decision]
     async with db.transaction():
         now = core.clock.now()
-        current = await moves.locked([outbound_id])
-        if current[outbound_id]["state"] != "unknown":
-            raise RequestError("settled", "刚刚有了结果，不用再处理", status=409)
-        move = Move(outbound_id, state, why, reason, due_at=to_micros(now))
-        await moves.advance([move], now, current)
-        await audit.record(
-            core.clock,
-            actor,
-            "message.decided",
-            f"outbox:{outbound_id}",
-            decision=decision,
-            reason=reason,
+        current = await moves.locked([row["id"] for row in found])
+        still = {id for id, row in current.items() if row["state"] == "unknown"}
+        done = [row for row in found if row["id"] in still]
+        due_at = to_micros(now)
+        await moves.advance(
+            [Move(row["id"], state, why, reason, due_at=due_at) for row in done],
+            now,
+            current,
         )
-        inquiry = await Inquiry.get_or_none(id=found[0]["inquiry_id"])
-        if inquiry is not None:
-            await timeline.note(
-                core, inquiry, "decided", actor, reason, outbound_id=outbound_id
-            )
-    await _tell(core, found[0])
+        for row in done:
+            await _record(core, actor, row, decision, reason)
+    await _tell(core, done)
+    return done
 
 
-async def _tell(core: Core, row: Row) -> None:
+async def _record(
+    core: Core, actor: Actor, row: Row, decision: str, reason: str
+) -> None:
+    await audit.record(
+        core.clock,
+        actor,
+        "message.decided",
+        f"outbox:{row['id']}",
+        decision=decision,
+        reason=reason,
+    )
+    inquiry = await Inquiry.get_or_none(id=row["inquiry_id"])
+    if inquiry is not None:
+        await timeline.note(
+            core, inquiry, "decided", actor, reason, outbound_id=row["id"]
+        )
+
+
+async def _tell(core: Core, done: Sequence[Row]) -> None:
+    if not done:
+        return
     core.wakeups.wake_all()
-    core.hub.publish("channel", row["channel"])
-    if row["inquiry_id"] is not None:
-        await timeline.announce(core, [row["inquiry_id"]])
-    if row["broadcast_id"] is not None:
-        core.hub.publish("broadcast", row["broadcast_id"])
+    for channel in {row["channel"] for row in done}:
+        core.hub.publish("channel", channel)
+    await timeline.announce(core, _named(done, "inquiry_id"))
+    for id in _named(done, "broadcast_id"):
+        core.hub.publish("broadcast", id)
+
+
+def _named(done: Sequence[Row], column: str) -> set[int]:
+    return {row[column] for row in done if row[column] is not None}

@@ -2,11 +2,13 @@
 
 import pytest
 
+from gateway import database as db
 from gateway.actors import Role
 from gateway.contract import AddressKind
 from gateway.errors import NotFound, OutcomeUnknown, RequestError
 from gateway.inquiries import work
 from gateway.outbox import moves, overview, unknown
+from gateway.outbox.moves import Move
 from gateway.tables import Attempt, Audit, Outbound
 from tests.console import staff
 from tests.labs.centre import PHONE, Centre, named
@@ -75,6 +77,75 @@ async def test_without_a_reason_or_right_nothing_happens(centre: Centre) -> None
     with pytest.raises(NotFound):
         await unknown.decide(centre.core, centre.other, message.id, "sent", "因为")
     assert (await Outbound.get(id=message.id)).state == "unknown"
+
+
+async def in_broadcast(centre: Centre, count: int) -> list[int]:
+    """Unknown answers, given to broadcast 1 with its tally."""
+    ids = [(await lost(centre)).id for _ in range(count)]
+    for id in ids:
+        await Outbound.filter(id=id).update(broadcast_id=1, value=f"+86138{id:08d}")
+    await moves.tally({(1, "unknown"): count}, centre.core.clock.now())
+    return ids
+
+
+@pytest.mark.parametrize(
+    ("decision", "state"),
+    [("sent", "accepted"), ("again", "queued"), ("give_up", "dead")],
+)
+async def test_many_are_decided_at_once(
+    centre: Centre, decision: str, state: str
+) -> None:
+    ids = await in_broadcast(centre, 3)
+    assert await unknown.open_to(centre.clerk, ids) == set(ids)
+    done = await unknown.decide_all(
+        centre.core, centre.clerk, 1, [*ids, ids[0]], decision, "运营商查过"
+    )
+    assert (done.decided, done.settled) == (3, 0)
+    assert await moves.counts(1) == {state: 3}
+    assert await unknown.open_to(centre.clerk, ids) == set()
+    entries = await Audit.filter(action="message.decided").order_by("id")
+    assert {entry.object for entry in entries} == {f"outbox:{id}" for id in ids}
+    for entry in entries:
+        assert entry.detail == {"decision": decision, "reason": "运营商查过"}
+
+
+async def test_what_evidence_settled_meanwhile_is_left_and_told(centre: Centre) -> None:
+    first, second, third = await in_broadcast(centre, 3)
+    async with db.transaction():
+        now = centre.core.clock.now()
+        await moves.advance([Move(second, "delivered", "receipt")], now)
+    done = await unknown.decide_all(
+        centre.core, centre.clerk, 1, [first, second, third], "give_up", "退休了"
+    )
+    assert (done.decided, done.settled) == (2, 1)
+    assert await moves.counts(1) == {"dead": 2, "delivered": 1}
+    assert (await Outbound.get(id=second)).reason == "receipt"
+    assert await Audit.filter(action="message.decided").count() == 2
+
+
+async def test_a_foreign_message_among_many_stops_them_all(centre: Centre) -> None:
+    ids = await in_broadcast(centre, 2)
+    elsewhere = await lost(centre)
+    assert await unknown.open_to(centre.other, ids) == set()
+    for actor, wanted in (
+        (centre.other, ids),
+        (centre.clerk, [*ids, elsewhere.id]),  # not of this broadcast
+        (centre.clerk, [*ids, 10**9]),
+    ):
+        with pytest.raises(NotFound):
+            await unknown.decide_all(centre.core, actor, 1, wanted, "sent", "因为")
+    for wanted, decision, reason in (
+        ([], "sent", "因为"),
+        (ids, "burn", "因为"),
+        (ids, "sent", " "),
+    ):
+        with pytest.raises(RequestError) as refused:
+            await unknown.decide_all(
+                centre.core, centre.clerk, 1, wanted, decision, reason
+            )
+        assert refused.value.status == 422
+    assert await moves.counts(1) == {"unknown": 2}
+    assert not await Audit.filter(action="message.decided").exists()
 
 
 async def test_a_test_message_leaves_on_this_very_channel(centre: Centre) -> None:
