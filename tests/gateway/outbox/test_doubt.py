@@ -6,7 +6,7 @@ from gateway.channels import ChannelSet
 from gateway.contract import Accepted, ReceiptState
 from gateway.core import Core
 from gateway.errors import OutcomeUnknown
-from gateway.leases import Lease
+from gateway.leases import Lease, LeaseLost
 from gateway.outbox.sender import Sender
 from gateway.tables import LeaseRow, Outbound, Receipt
 from tests.gateway.outbox.test_chunks import broadcast, number, receipt, states
@@ -103,3 +103,18 @@ async def test_of_two_doubts_a_receipt_ends_none(
     await receipt(core, "x1", DELIVERED, to=number(0))
     assert (await states(1), await states(2)) == ({"unknown": 1}, {"unknown": 1})
     assert await Receipt.filter(effect="").count() == 1
+
+
+async def test_one_that_lost_its_lease_calls_nothing_unknown(
+    core: Core, sender: Sender
+) -> None:
+    """F-2: what is on its way is the new owner's, also when the old one starts anew."""
+    await broadcast(core, 2)
+    await LeaseRow.create(name="channel:短信", node_id=core.node_id, epoch=2)
+    sender.lease = Lease("channel:短信", 2)
+    await sender.step()
+    stale = await new_sender(core)
+    stale.lease = Lease("channel:短信", 1)
+    with pytest.raises(LeaseLost):
+        await stale.mend()
+    assert await states() == {"planned": 2}
