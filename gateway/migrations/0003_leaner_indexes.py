@@ -45,6 +45,9 @@ class Migration(migrations.Migration):
                 "WHERE inquiry_id IS NOT NULL",
                 "CREATE INDEX prompts_broadcast ON prompts (broadcast_id, member_id) "
                 "WHERE broadcast_id IS NOT NULL",
+                # A channel's card names its newest tests.
+                "CREATE INDEX outbox_tests ON outbox (channel, id) "
+                "WHERE message_kind = 'test'",
                 # The same rows as before. SQLite compares with a list of more than two
                 # by a table of its own, each time a row is written.
                 "DROP INDEX outbox_noteworthy",

@@ -59,3 +59,15 @@ async def test_no_table_is_read_as_a_whole(
     assert len(seen.ran) > 6
     tables = ("o", "r", "t", "p", "outbox", "receipts", "attempts", "parts")
     assert not seen.of("AUTOMATIC", *(f"SCAN {table}" for table in tables))
+
+
+async def test_tests_are_found_among_millions(core: Core) -> None:
+    """Each channel's card names its newest."""
+    steps = await db.rows(
+        "EXPLAIN QUERY PLAN SELECT state FROM outbox WHERE channel = ? "
+        "AND message_kind = 'test' ORDER BY id DESC LIMIT 5",
+        CHANNEL,
+    )
+    assert [step["detail"].partition(" USING ")[2] for step in steps] == [
+        "INDEX outbox_tests (channel=?)"
+    ]
