@@ -15,8 +15,10 @@ from gateway.actors import Action, Actor
 from gateway.core import Core
 from gateway.errors import RequestError
 from gateway.organisations import tree
+from gateway.outbox import unknown
+from gateway.outbox.unknown import Decided
 from gateway.phrases import phrase
-from gateway.status import BroadcastState
+from gateway.status import BroadcastState, Bucket
 from gateway.web.forms import Form, path_id, whole_number
 from gateway.web.forms import read as read_form
 from gateway.web.keys import CORE
@@ -204,7 +206,7 @@ async def show(request: web.Request, actor: Actor) -> web.StreamResponse:
         q=words,
         after=after,
         offset=_start(request),
-        limit=view.PAGE,
+        limit=_size(state),
     )
     total = await recipients.total(actor, id, state=state, q=words)
     approval, missed = await view.approval(core, actor, found.broadcast)
@@ -222,9 +224,23 @@ async def show(request: web.Request, actor: Actor) -> web.StreamResponse:
         filter={"state": state, "q": words},
         states=view.filters(),
         pager=_pager(request, listed, total, after),
+        decidable=await _decidable(actor, state, listed),
         attendance=actor.may(Action.BROADCAST)
         and recipients.attendance_open(found.broadcast, core.clock.now()),
     )
+
+
+async def _decidable(
+    actor: Actor, state: str, listed: Sequence[Recipient]
+) -> frozenset[int]:
+    """Whom the person may decide on together; on the list of the unknown only."""
+    if state != Bucket.UNKNOWN:
+        return frozenset()
+    return await unknown.open_to(actor, [one.id for one in listed])
+
+
+def _size(state: str) -> int:
+    return view.PAGE_UNKNOWN if state == Bucket.UNKNOWN else view.PAGE
 
 
 _NUMBERED = 20_000  # rows up to which pages have numbers; beyond, only a next one
@@ -234,11 +250,12 @@ def _pager(
     request: web.Request, listed: Sequence[Recipient], total: int, after: int
 ) -> dict[str, Any] | None:
     """A long list goes on from the last row: counting up to it would take long."""
+    size = _size(_filter(request)[0])
     if total <= _NUMBERED:
-        return pager(request, _start(request), len(listed), total, view.PAGE)
+        return pager(request, _start(request), len(listed), total, size)
     kept = [(k, v) for k, v in request.query.items() if k in ("state", "q")]
     path = f"{request.path}?{urlencode(kept)}"
-    last = listed[-1].id if len(listed) == view.PAGE else None
+    last = listed[-1].id if len(listed) == size else None
     return {
         "total": total,
         "start": path if after else None,
@@ -398,6 +415,37 @@ async def all_attended(request: web.Request, actor: Actor) -> web.StreamResponse
     return await _act(request, actor, act, "回复参加的都记为到场")
 
 
+async def decide(request: web.Request, actor: Actor) -> web.StreamResponse:
+    """On those who are ticked, or on all the page showed (also without a script)."""
+    form = await read_form(request)
+    broadcast = await notices.find(actor, path_id(request))
+    path = f"/broadcasts/{broadcast.id}?state={Bucket.UNKNOWN}#people"
+    try:
+        found = await unknown.decide_all(
+            request.app[CORE],
+            actor,
+            broadcast.id,
+            _ids(form, "shown" if form.flag("all") else "chosen"),
+            form.get("decision"),
+            form.get("reason"),
+        )
+    except RequestError as error:
+        if error.status != 422:
+            raise
+        return redirect(request, path, text(request, error.detail), "bad")
+    return redirect(request, path, text(request, _said(found)))
+
+
+def _said(found: Decided) -> str:
+    if not found.settled:
+        return phrase("已按您的决定处理 {n} 人", n=found.decided)
+    return phrase(
+        "已按您的决定处理 {n} 人，另有 {settled} 人这期间有了结果，没有再动",
+        n=found.decided,
+        settled=found.settled,
+    )
+
+
 async def export(request: web.Request, actor: Actor) -> web.StreamResponse:
     id = path_id(request)
     with TemporaryDirectory(prefix="lianxin-") as folder:
@@ -435,6 +483,7 @@ ROUTES = (
     page("POST", "/broadcasts/{id}/cancel", cancel, Action.BROADCAST),
     page("POST", "/broadcasts/{id}/again", again, Action.BROADCAST),
     page("GET", "/broadcasts/{id}/print", show_report, Action.READ),
+    page("POST", "/broadcasts/{id}/decide", decide, Action.WORK),
     page("POST", "/broadcasts/{id}/attendance", save_attendance, Action.BROADCAST),
     page("POST", "/broadcasts/{id}/attendance/all", all_attended, Action.BROADCAST),
 )

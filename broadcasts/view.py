@@ -50,6 +50,7 @@ _ACTS: Mapping[BroadcastState, tuple[str, ...]] = {
     _B.PAUSED: ("resume", "cancel"),
 }
 PAGE = 50
+PAGE_UNKNOWN = 200  # who is decided on together: what a crash leaves is on one page
 EMPTY = notices.BAD_REASONS["empty"]
 _VISIBLE = (
     "FROM broadcasts b LEFT JOIN organisations o ON o.id = b.organisation_id "

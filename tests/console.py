@@ -5,11 +5,13 @@
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import ClientResponse, CookieJar, web
 from aiohttp.test_utils import TestClient
+from multidict import MultiDict
 from pytest_aiohttp import AiohttpClient
 
 from gateway.actors import Actor, Role
@@ -66,9 +68,13 @@ class Browser:
         return await self.client.get(path, allow_redirects=False, **more)
 
     async def post(
-        self, path: str, data: dict[str, Any] | None = None, **more: Any
+        self,
+        path: str,
+        data: Mapping[str, Any] | Sequence[tuple[str, Any]] = (),
+        **more: Any,
     ) -> ClientResponse:
-        fields = {"csrf": self.csrf} | (data or {})
+        fields = MultiDict(data)  # a list of pairs may have a name more than once
+        fields.setdefault("csrf", self.csrf)
         return await self.client.post(path, data=fields, allow_redirects=False, **more)
 
 

@@ -466,9 +466,18 @@
     }
   }
 
-  function checkAll(box) {
-    for (const other of all(`input[name="${box.dataset.all}"]`, box.form ?? document)) {
-      other.checked = box.checked;
+  // A form's boxes may stand outside of it (`form="..."`).
+  const boxesOf = (every) =>
+    [...every.form.elements].filter((box) => box.name === every.dataset.all);
+
+  function checkAll(every) {
+    for (const box of boxesOf(every)) box.checked = every.checked;
+  }
+
+  // The box for all is ticked only as long as all are: it counts when it is sent.
+  function tellAll(changed) {
+    for (const every of all(`[data-all="${changed.name}"]`)) {
+      if (every.form === changed.form) every.checked = boxesOf(every).every((box) => box.checked);
     }
   }
 
@@ -499,6 +508,7 @@
     const box = event.target;
     if (box.matches("[data-keys-switch]")) localStorage.setItem(KEYS, box.checked ? "on" : "off");
     if (box.matches("[data-all]")) checkAll(box);
+    else if (box.matches("input[type=checkbox][name]")) tellAll(box);
     if (box.matches("[data-submit]")) box.form.requestSubmit();
   });
 

@@ -14,10 +14,21 @@ from broadcasts import daily, daily_pages, notices, pages, recipients
 from broadcasts.content import Draft
 from broadcasts.schedule import tick
 from broadcasts.tables import Broadcast
+from gateway import database as db
 from gateway.clock import ManualClock
 from gateway.core import Core
 from gateway.errors import OutcomeUnknown, PermanentFailure
-from gateway.tables import AddressRow, Entry, Member, MemberTag, Subscription
+from gateway.outbox import moves
+from gateway.outbox.moves import Move
+from gateway.tables import (
+    AddressRow,
+    Audit,
+    Entry,
+    Member,
+    MemberTag,
+    Outbound,
+    Subscription,
+)
 from gateway.web.app import build_app
 from gateway.web.keys import COUNTS
 from gateway.web.routes import add_routes
@@ -361,6 +372,85 @@ async def test_the_page_shows_the_run_and_who_failed(
     await clerk.post(f"{path}/again")
     await drain(core)
     assert [one.to.value for one in sms.sent[3:]] == [phone(0)]
+
+
+async def in_doubt(
+    core: Core, console: Console, sms: Recorder, clock: ManualClock, count: int
+) -> tuple[Browser, str, list[int]]:
+    """A broadcast has been sent, and nobody knows of anybody whether it arrived."""
+    await people(core, console, count)
+    clerk = await console.browser("clerk_a")
+    path = await drafted(clerk, form(console))
+    director = await console.browser("director_a")
+    found = re.search(r'name="hash" value="(\w+)"', await read(director, path))
+    assert found
+    await director.post(f"{path}/approve", {"hash": found[1]})
+    sms.answers.update({phone(n): OutcomeUnknown("timeout") for n in range(count)})
+    await clerk.post(f"{path}/start")
+    clock.advance(timedelta(seconds=20))
+    await drain(core)
+    sms.answers.clear()
+    sms.sent.clear()
+    return clerk, path, [row.id for row in await Outbound.all().order_by("id")]
+
+
+def toast(answer: Any) -> str:
+    return unquote(answer.headers["Set-Cookie"])
+
+
+async def test_those_in_doubt_are_decided_on_together(
+    core: Core, console: Console, sms: Recorder, clock: ManualClock
+) -> None:
+    clerk, path, ids = await in_doubt(core, console, sms, clock, 3)
+    assert 'name="chosen"' not in await read(clerk, path)
+    page = await read(clerk, f"{path}?state=unknown")
+    assert page.count('name="chosen"') == page.count('name="shown"') == 3
+    assert "本页全部 3 人" in page
+    assert "一起决定" in await read(clerk, path)  # the way there
+    async with db.transaction():
+        now = core.clock.now()
+        await moves.advance([Move(ids[0], "delivered", "receipt")], now)
+    decision = {"decision": "again", "reason": "运营商确认没有下发"}
+    answer = await clerk.post(
+        f"{path}/decide", [*decision.items(), *(("chosen", str(i)) for i in ids[:2])]
+    )
+    assert answer.headers["Location"] == f"{path}?state=unknown#people"
+    assert "处理 1 人，另有 1 人这期间有了结果" in toast(answer)
+    await drain(core)
+    assert sms.to == [phone(1)]
+    # Without a script the box for all stands for everybody the page showed.
+    shown = [("shown", str(ids[2])), ("all", "1"), *decision.items()]
+    answer = await clerk.post(f"{path}/decide", shown)
+    assert "处理 1 人" in toast(answer)
+    assert 'name="chosen"' not in await read(clerk, f"{path}?state=unknown")
+    lines = await Audit.filter(action="message.decided").order_by("id")
+    assert [line.object for line in lines] == [f"outbox:{id}" for id in ids[1:]]
+
+
+async def test_deciding_together_has_the_rules_of_deciding_on_one(
+    core: Core, console: Console, sms: Recorder, clock: ManualClock
+) -> None:
+    clerk, path, ids = await in_doubt(core, console, sms, clock, 2)
+    chosen = [("chosen", str(id)) for id in ids]
+    sent, why = ("decision", "sent"), ("reason", "问过本人")
+    for data, words in (
+        ([sent, why], "请先勾选"),
+        ([*chosen, sent, ("reason", " ")], "写明依据"),
+        ([*chosen, ("decision", "burn"), why], "写明依据"),
+        ([("chosen", "x"), sent, why], "请先勾选"),
+    ):
+        answer = await clerk.post(f"{path}/decide", data)
+        assert "bad" in toast(answer)
+        assert words in toast(answer)
+    full = [*chosen, sent, why]
+    foreign = await console.browser("clerk_b")
+    assert (await foreign.post(f"{path}/decide", full)).status == 404
+    more = [("chosen", str(max(ids) + 1)), *full]
+    assert (await clerk.post(f"{path}/decide", more)).status == 404
+    reader = await console.browser("approver_a")
+    assert 'name="chosen"' not in await read(reader, f"{path}?state=unknown")
+    assert (await reader.post(f"{path}/decide", full)).status == 403
+    assert {row.state for row in await Outbound.all()} == {"unknown"}
 
 
 async def test_a_long_preparation_is_seen_and_can_be_cancelled(

@@ -185,6 +185,31 @@ async def test_the_page_of_a_run_fits_every_screen(walk: Walk) -> None:
     assert name["y"] < (await place(page, "#people tbody [type=checkbox]"))["y"]
 
 
+async def test_those_in_doubt_are_decided_on_together(walk: Walk) -> None:
+    sandbox, desk = await walk.sandbox(), await walk.staff(DIRECTOR)
+    approver = await walk.staff(APPROVER)
+    words = "{{姓名}}同志，周四下午读书会。拒收请回复R"
+    await draft(desk, Notice(title="读书会", branch="080103", sms=words))
+    await press(desk, "提请批准")
+    async with trouble(sandbox, "扣留回执"), trouble(sandbox, "丢失应答"):
+        await release(desk, approver)
+        await desk.get_by_role("link", name="看是哪些人").click()
+        boxes, ticked = (
+            desk.locator("[name=chosen]"),
+            desk.locator("[name=chosen]:checked"),
+        )
+        await expect(boxes.first).to_be_visible()
+        people = await boxes.count()
+        await desk.get_by_label("本页全部").check()
+        await expect(ticked).to_have_count(people)
+        await boxes.first.uncheck()
+        await expect(desk.get_by_label("本页全部")).not_to_be_checked()
+        await desk.locator("#decide").get_by_label("依据").fill("运营商确认已下发")
+        await press(desk, "就这样定", sure=True)
+        await expect(desk.locator(".toasts")).to_contain_text(f"处理 {people - 1} 人")
+        await expect(boxes).to_have_count(1)
+
+
 async def place(page: Page, what: str) -> FloatRect:
     box = await page.locator(what).first.bounding_box()
     assert box is not None
