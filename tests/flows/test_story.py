@@ -6,10 +6,11 @@ own, so that their order doesn't matter.
 
 import re
 from collections.abc import AsyncIterator
+from urllib.parse import parse_qs
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import FloatRect, Page, expect
+from playwright.async_api import FloatRect, Page, Response, expect
 
 from tests.labs.walker import (
     APPROVER,
@@ -100,6 +101,19 @@ async def test_from_a_text_to_a_rating(walk: Walk) -> None:
     await expect(desk.locator("[data-side]")).to_contain_text("满意")
 
 
+def previews(response: Response, notice: Notice) -> bool:
+    """What was shown before, to everybody that is, may still be on its way."""
+    form = parse_qs(response.request.post_data or "")
+    is_preview = response.url.endswith("/broadcasts/preview")
+    return is_preview and form.get("audience_code") == [notice.branch]
+
+
+def first_number(preview: str) -> str:
+    found = re.search(r'class="tile"><b>(\d+)</b>', preview)
+    assert found, preview
+    return found[1]
+
+
 async def test_a_notice_is_drafted_approved_by_another_and_counted(walk: Walk) -> None:
     desk, approver = await walk.staff(DIRECTOR), await walk.staff(APPROVER)
     sandbox = await walk.sandbox()
@@ -114,12 +128,14 @@ async def test_a_notice_is_drafted_approved_by_another_and_counted(walk: Walk) -
         other="{{姓名}}同志，您好！周六上午九点植树，请回复“参加”或“请假”。",
         rsvp=True,
     )
-    await draft(desk, notice)
+    async with desk.expect_response(lambda r: previews(r, notice)) as shown:
+        await draft(desk, notice)
     preview = desk.locator("#preview")
     await expect(preview.locator(".say").first).to_contain_text("周六上午九点植树")
     await expect(preview).to_contain_text("每人 1 条")
-    people = int(await preview.locator(".tile b").first.inner_text())
+    people = int(first_number(await (await shown.value).text()))
     assert people > 10
+    await expect(preview.locator(".tile b").first).to_have_text(str(people))
     await press(desk, "提请批准")
     await expect(desk.get_by_text("起草人不能批准自己的通知")).to_be_visible()
     await expect(desk.get_by_role("button", name="批准", exact=True)).to_have_count(0)
