@@ -12,6 +12,7 @@ from gateway.core import Core
 from gateway.hub import Change, Hub
 from gateway.signals import CHANNEL, MOST_CHANGES, Signals
 from gateway.wakeup import Wakeups
+from tests.labs.process import until
 
 PATIENCE = 10.0
 
@@ -99,8 +100,12 @@ async def test_a_storm_of_changes_becomes_one_reading_again(
         for number in range(MOST_CHANGES + 1):
             here.hub.publish("inquiry", number)
 
+    async def reported() -> bool:
+        return bool(notified)
+
     try:
         assert await heard(there, say, Change("refresh", "")) == [Change("refresh", "")]
+        await until(reported, 30)  # to this connection, too
     finally:
         await ear.close()
     assert len(notified) == 1
