@@ -40,7 +40,9 @@ def _memory_bytes() -> int:
 def _postgres() -> str:
     found = programs()
     return (
-        _said(str(found / "postgres"), "--version").rsplit(" ", 1)[-1] if found else "-"
+        _said(str(found / "postgres"), "--version").rsplit(" ", 1)[-1].rstrip(")")
+        if found
+        else "-"
     )
 
 
