@@ -1,14 +1,12 @@
 """Many rows of ours as a table in one statement, as cheaply as SQLite can take them."""
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from itertools import chain
 from typing import Any
 
 from gateway import database as db
 
 _FEW = 16  # rows below which it is not worth while to look for what is alike
-_MOST_CELLS = 32_766  # in one statement of SQLite
 
 
 def table(
@@ -30,7 +28,7 @@ def table(
     filling = [None] * ((size - len(rows)) * len(order))
     given = chain.from_iterable(zip(*[cells[name] for name in order], strict=True))
     once = [cells[name][0] for name in alike]
-    return _text(tuple(alike), order, size), [*once, *given, *filling]
+    return db.values_of(order, size, tuple(alike)), [*once, *given, *filling]
 
 
 def _is_alike(column: Sequence[Any]) -> bool:
@@ -42,15 +40,4 @@ def padded(rows: int, columns: int) -> int:
     """Four sizes between a power of two and the next: few texts serve all batches, so
     none is parsed twice, and little is bound for nothing."""
     step = 1 << max(0, (rows - 1).bit_length() - 3)
-    return max(rows, min(-(-rows // step) * step, _MOST_CELLS // columns))
-
-
-@lru_cache(maxsize=1000)
-def _text(alike: tuple[str, ...], columns: tuple[str, ...], rows: int) -> str:
-    once = [f"? AS {name}" for name in alike]
-    each = [f"column{n} AS {name}" for n, name in enumerate(columns, start=1)]
-    row = f"({db.marks(len(columns))})"
-    return (
-        f"(SELECT {', '.join([*once, *each])} FROM (VALUES {', '.join([row] * rows)}) "
-        "WHERE column1 IS NOT NULL)"
-    )
+    return max(rows, min(-(-rows // step) * step, db.MOST_CELLS // columns))

@@ -39,6 +39,7 @@ from gateway.sqlite import Inside, Sqlite
 T = TypeVar("T")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+MOST_CELLS = 32_766  # in one statement of SQLite
 Row = dict[str, Any]
 
 
@@ -309,7 +310,7 @@ def table(
     cells = list(chain.from_iterable(values))
     rows = _padded(len(values), len(columns))
     cells += [None] * (rows * len(columns) - len(cells))
-    return _values(tuple(columns), rows), cells
+    return values_of(tuple(columns), rows), cells
 
 
 _AS_TEXT = "CAST(CAST(? AS TEXT) AS {}[])"
@@ -336,16 +337,19 @@ def _cell(value: Any) -> str:
 def _padded(rows: int, columns: int) -> int:
     """A power of two, as long as SQLite takes it: then a few texts of statements serve
     all batches, and none is parsed twice."""
-    return max(rows, min(1 << max(0, rows - 1).bit_length(), 32_766 // columns))
+    return max(rows, min(1 << max(0, rows - 1).bit_length(), MOST_CELLS // columns))
 
 
 @lru_cache(maxsize=1000)
-def _values(columns: tuple[str, ...], rows: int) -> str:
-    named = ", ".join(f"column{n} AS {c}" for n, c in enumerate(columns, start=1))
+def values_of(columns: tuple[str, ...], rows: int, once: tuple[str, ...] = ()) -> str:
+    """The text of a table on SQLite. `once` are columns alike in all rows, bound
+    before the others; a row that is null in the first of `columns` only fills up."""
+    alike = [f"? AS {name}" for name in once]
+    each = [f"column{n} AS {name}" for n, name in enumerate(columns, start=1)]
     row = f"({marks(len(columns))})"
     return (
-        f"(SELECT {named} FROM (VALUES {', '.join([row] * rows)}) "
-        "WHERE column1 IS NOT NULL)"
+        f"(SELECT {', '.join([*alike, *each])} FROM (VALUES "
+        f"{', '.join([row] * rows)}) WHERE column1 IS NOT NULL)"
     )
 
 
