@@ -142,36 +142,35 @@ async def store(
 
 
 def _told(one: DeliveryReceipt) -> Told:
-    return Told(
-        0,
-        clean(one.provider_id)[:254],
-        clean(one.reference)[:64],
-        one.state,
-        clean(one.code)[:64],
-        one.opted_out,
-        None if one.at is None else to_micros(one.at),
-        one.address.kind if one.address else "",
-        one.address.value if one.address else "",
-    )
+    return Told(0, *_said(one), *_whom(one.address))
 
 
 def _row(key: str, one: DeliveryReceipt, verdict: Verdict) -> tuple[Any, ...]:
     """As `_NEW`. Whom it concerns is kept where only that may find its message."""
-    address = None if verdict.effect else one.address
     return (
         key,
+        *_said(one),
+        one.raw,
+        verdict.outbound_id or None,
+        verdict.effect,
+        *_whom(None if verdict.effect else one.address),
+    )
+
+
+def _said(one: DeliveryReceipt) -> tuple[str, str, str, str, bool, int | None]:
+    """From its provider id to its instant, as `Told` and `_NEW` have them."""
+    return (
         clean(one.provider_id)[:254],
         clean(one.reference)[:64],
         one.state.value,
         clean(one.code)[:64],
         one.opted_out,
         None if one.at is None else to_micros(one.at),
-        one.raw,
-        verdict.outbound_id or None,
-        verdict.effect,
-        address.kind.value if address else "",
-        address.value if address else "",
     )
+
+
+def _whom(address: Address | None) -> tuple[str, str]:
+    return (address.kind.value, address.value) if address else ("", "")
 
 
 def _by(table: str, index: str) -> str:
