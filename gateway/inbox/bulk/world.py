@@ -18,8 +18,23 @@ Key = tuple[str, str]
 """Kind and value of an address."""
 
 
+class Addressed:
+    """What has the key of an address, looked up more often than its parts."""
+
+    __slots__ = ()
+    key: Key
+
+    @property
+    def kind(self) -> str:
+        return self.key[0]
+
+    @property
+    def value(self) -> str:
+        return self.key[1]
+
+
 @dataclass(slots=True, eq=False)
-class Message:
+class Message(Addressed):
     """A row of `inbound` that waits, and what was decided about it."""
 
     id: int
@@ -42,17 +57,9 @@ class Message:
     route: str = ""
     route_detail: str = ""
 
-    @property
-    def kind(self) -> str:
-        return self.key[0]
-
-    @property
-    def value(self) -> str:
-        return self.key[1]
-
 
 @dataclass(slots=True, eq=False)
-class Person:
+class Person(Addressed):
     """An address, and the member to whom it was bound and verified."""
 
     id: int  # 0: met for the first time
@@ -61,14 +68,6 @@ class Person:
     display_name: str
     last_inbound_at: datetime | None
     touched: bool = False
-
-    @property
-    def kind(self) -> str:
-        return self.key[0]
-
-    @property
-    def value(self) -> str:
-        return self.key[1]
 
 
 @dataclass(slots=True, eq=False)
