@@ -31,6 +31,11 @@ _WORD_AND_REST = re.compile(
 )
 
 
+def words_of(own: Collection[str]) -> frozenset[str]:
+    """The centre's own, where it has set any."""
+    return frozenset(own) or OPT_OUT_WORDS
+
+
 class Strength(StrEnum):
     """How sure an opt-out is where the same address also has an open prompt."""
 

@@ -16,7 +16,7 @@ import structlog
 from gateway import database as db
 from gateway import questions, tokens
 from gateway.channels import Reach
-from gateway.consent import OPT_OUT_WORDS
+from gateway.consent import words_of
 from gateway.contract import Address, AddressKind
 from gateway.core import Core
 from gateway.database import to_micros
@@ -305,7 +305,7 @@ async def know(core: Core, message: Inbound) -> AddressRow:
 async def understand(core: Core, message: Inbound) -> Situation:
     """Read from the database what `decide` has to know."""
     sender = Address(AddressKind(message.kind), message.value)
-    words = frozenset(core.settings.policy.opt_out_words) or OPT_OUT_WORDS
+    words = words_of(core.settings.policy.opt_out_words)
     return Situation(
         text=message.text,
         automatic=message.automatic,

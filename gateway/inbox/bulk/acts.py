@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from gateway import tokens
 from gateway.channels import NoRoute, Reach, Route, choose
-from gateway.consent import OPT_OUT_WORDS
+from gateway.consent import words_of
 from gateway.contract import AddressKind, MessageKind
 from gateway.core import Core
 from gateway.inbox.bulk.world import (
@@ -100,7 +100,7 @@ class Desk:
             ask_who_wrote=frozenset(
                 kind.value for kind in AddressKind if core.channels.ask_who_wrote(kind)
             ),
-            opt_out_words=frozenset(policy.opt_out_words) or OPT_OUT_WORDS,
+            opt_out_words=words_of(policy.opt_out_words),
             most_answered=policy.messages_per_10_minutes,
             reopen=timedelta(days=policy.reopen_days),
         )
