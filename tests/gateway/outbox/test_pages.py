@@ -1,23 +1,17 @@
 """The page of one channel, whoever owns it."""
 
 from datetime import timedelta
-from functools import partial
 
 import pytest
-from aiohttp import web
 
 from gateway.channels import ChannelSet
 from gateway.clock import ManualClock
 from gateway.contract import Connection
 from gateway.core import Core
-from gateway.outbox import pages
 from gateway.outbox.account import masked, said
 from gateway.outbox.report import Reports
 from gateway.outbox.sender import Sender
 from gateway.tables import ChannelEvent, LeaseRow, Node
-from gateway.web.app import build_app
-from gateway.web.keys import COUNTS
-from gateway.web.routes import add_routes
 from tests.console import Browser, Console
 from tests.labs.streams import Carrier, channel
 
@@ -25,14 +19,6 @@ from tests.labs.streams import Carrier, channel
 @pytest.fixture
 def channels(carrier: Carrier) -> ChannelSet:
     return ChannelSet([channel(carrier, "sms")])
-
-
-@pytest.fixture
-async def app(core: Core) -> web.Application:
-    app = build_app(core)
-    add_routes(app, pages.ROUTES)
-    app[COUNTS].append(partial(pages.count, core))
-    return app
 
 
 @pytest.fixture

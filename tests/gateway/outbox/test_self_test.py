@@ -3,24 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from gateway.channels import Channel, ChannelSet
 from gateway.clock import ManualClock
 from gateway.contract import Address, AddressKind, ReceiptState
 from gateway.core import Core
 from gateway.errors import OutcomeUnknown, PermanentFailure, SettingsError
-from gateway.outbox import pages, self_test
+from gateway.outbox import self_test
 from gateway.outbox.report import Reports
 from gateway.outbox.sender import Sender
 from gateway.tables import Audit, Outbound
-from gateway.web.app import build_app
-from gateway.web.keys import COUNTS
-from gateway.web.routes import add_routes
 from tests.console import Console
 from tests.gateway.outbox.test_chunks import receipt
 from tests.labs.recorder import as_channel, recorder
@@ -39,14 +34,6 @@ def channels(carrier: Carrier) -> ChannelSet:
 @pytest.fixture
 def account(channels: ChannelSet) -> Channel:
     return next(iter(channels))
-
-
-@pytest.fixture
-async def app(core: Core) -> web.Application:
-    app = build_app(core)
-    add_routes(app, pages.ROUTES)
-    app[COUNTS].append(partial(pages.count, core))
-    return app
 
 
 async def started(core: Core, sender: Sender, carrier: Carrier) -> str:

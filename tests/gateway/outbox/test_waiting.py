@@ -1,24 +1,18 @@
 """A-9: a message that should have left long ago is an alarm, until it left."""
 
 from datetime import timedelta
-from functools import partial
 
 import pytest
-from aiohttp import web
 
 from gateway import database as db
 from gateway.channels import ChannelSet
 from gateway.clock import ManualClock
 from gateway.contract import Connection
 from gateway.core import Core
-from gateway.outbox import pages
 from gateway.outbox.report import Reports, reports
 from gateway.outbox.sender import Sender
 from gateway.outbox.waiting import LONGEST, stuck_since
 from gateway.tables import Hold, Outbound
-from gateway.web.app import build_app
-from gateway.web.keys import COUNTS
-from gateway.web.routes import add_routes
 from tests.console import Console
 from tests.gateway.outbox.test_chunks import broadcast
 from tests.labs.streams import Carrier, channel, new_sender
@@ -31,14 +25,6 @@ NIGHT = timedelta(hours=12)  # from ten in the morning
 @pytest.fixture
 def channels(carrier: Carrier) -> ChannelSet:
     return ChannelSet([channel(carrier)])
-
-
-@pytest.fixture
-async def app(core: Core) -> web.Application:
-    app = build_app(core)
-    add_routes(app, pages.ROUTES)
-    app[COUNTS].append(partial(pages.count, core))
-    return app
 
 
 async def queued(
