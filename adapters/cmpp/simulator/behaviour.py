@@ -24,6 +24,7 @@ class Behaviour:
     babble_share: float = 0.0  # taken, and answered with what nobody can read
     mute: bool = False  # take nothing, answer nothing: a half-open connection
     hang_up_at: int = 0  # after so many octets of a connection
+    hang_up_after: int = 0  # so many octets of ours on a connection: in mid-answer
     receipts: bool = True
     receipt_delay_min: float = 0.0
     receipt_delay_max: float = 0.0

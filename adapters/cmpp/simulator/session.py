@@ -72,6 +72,7 @@ class Session(asyncio.Protocol):
         self._awaited: dict[int, tuple[Item, float]] = {}  # oldest first
         self._sequence = 0
         self._received = 0
+        self._written = 0
         self._transport: asyncio.Transport | None = None
 
     # --- for the gateway
@@ -109,7 +110,16 @@ class Session(asyncio.Protocol):
             return
         out, self.out = self.out, []
         if self._transport and not self._transport.is_closing():
-            self._transport.write(b"".join(out))
+            self._write(b"".join(out), self._gateway.behaviour.hang_up_after)
+
+    def _write(self, octets: bytes, last: int) -> None:
+        """No more than `last` octets of the connection, if that is not 0."""
+        assert self._transport
+        left = max(0, last - self._written) if last else len(octets)
+        self._transport.write(octets[:left])
+        self._written += len(octets)
+        if last and self._written >= last:
+            self._transport.close()  # what was written still arrives
 
     def hang_up(self) -> None:
         self.push()

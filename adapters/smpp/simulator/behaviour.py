@@ -22,6 +22,7 @@ class Behaviour:
     nonsense: bool = False  # taken, and answered with what nobody can read
     mute: bool = False  # take nothing, answer nothing: a half-open connection
     hang_up_at: int = 0  # after so many bytes of a connection
+    hang_up_after: int = 0  # so many bytes of ours on a connection: in mid-answer
     receipts: bool = True
     receipt_delay_min: float = 0.0
     receipt_delay_max: float = 0.0

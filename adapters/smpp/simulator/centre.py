@@ -434,6 +434,7 @@ class Session(asyncio.Protocol):
         self._frames = Frames(pdu.HEADER_BYTES)
         self._sequence = 0
         self._received = 0
+        self._written = 0
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -519,7 +520,16 @@ class Session(asyncio.Protocol):
             return
         out, self.out = self.out, []
         if self._transport and not self._transport.is_closing():
-            self._transport.write(b"".join(out))
+            self._write(b"".join(out), self._centre.behaviour.hang_up_after)
+
+    def _write(self, data: bytes, last: int) -> None:
+        """No more than `last` bytes of the connection, if that is not 0."""
+        assert self._transport
+        left = max(0, last - self._written) if last else len(data)
+        self._transport.write(data[:left])
+        self._written += len(data)
+        if last and self._written >= last:
+            self._transport.close()  # what was written still arrives
 
     def _close(self) -> None:
         if self._transport:

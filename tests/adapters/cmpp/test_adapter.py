@@ -141,6 +141,24 @@ async def test_a_4_an_answer_that_never_comes_is_unknown(version: Version) -> No
         assert len(found.taken) == 5
 
 
+@pytest.mark.parametrize(
+    ("version", "login", "answer"), [(Version.V20, 30, 21), (Version.V30, 33, 24)]
+)
+async def test_a_4_an_answer_cut_off_at_any_octet_is_unknown(
+    version: Version, login: int, answer: int
+) -> None:
+    """A-4: of two that were taken, only that is known whose answer came whole."""
+    for octet in range(1, 2 * answer):
+        behaviour = Behaviour(receipts=False, hang_up_after=login + octet)
+        async with rig(version, behaviour, again=NEVER) as found:
+            found.account.submit([message(0), message(1)])
+            await until(lambda: len(found.outcomes) == 2)
+            heard = octet // answer
+            kinds = [type(outcome) for [outcome] in found.outcomes.values()]
+            assert kinds == [Accepted] * heard + [OutcomeUnknown] * (2 - heard)
+            assert len(found.taken) == 2
+
+
 @BOTH
 async def test_a_5_a_late_answer_turns_unknown_into_accepted(version: Version) -> None:
     """A-5: told twice, sent once."""

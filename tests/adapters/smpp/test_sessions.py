@@ -352,6 +352,29 @@ async def test_a_centre_that_hangs_up_at_any_byte_doubles_nothing(
         assert taken <= 30 - len(sure)
 
 
+BIND_ANSWER, SUBMIT_ANSWER = 16 + len(b"simulator\0"), 16 + len(b"0000000001\0")
+
+
+@pytest.mark.parametrize("byte", range(1, 2 * SUBMIT_ANSWER))
+async def test_an_answer_cut_off_at_any_byte_is_unknown(
+    lab: SmppLab, byte: int
+) -> None:
+    """A-4: of two that were taken, only that is known whose answer came whole."""
+    at = BIND_ANSWER + byte
+    lab.centre.behave(Behaviour(receipts=False, hang_up_after=at))
+    async with talking(lab.port, lab.data_dir) as talk:
+        talk.account.submit(messages(2))
+        await until(lambda: len(talk.told) == 2)
+    heard = byte // SUBMIT_ANSWER
+    for number, [outcome] in enumerate(talk.told.values()):
+        if number < heard:
+            assert outcome == Accepted((f"{number + 1:010}",))
+        else:
+            assert isinstance(outcome, OutcomeUnknown)
+            assert outcome.code == "connection_lost"
+    assert lab.centre.counts.accepted == 2
+
+
 # --- logins
 
 
