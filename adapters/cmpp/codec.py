@@ -189,7 +189,7 @@ class CmppCodec:
     def _login_answer(self, pdu: ConnectResp) -> LoginAnswer:
         if pdu.status:
             refused = codes.login_refusal(pdu.status, was_in=self._was_in)
-            return LoginAnswer(refused, lasting=True)
+            return LoginAnswer(refused, lasting=pdu.status in codes.LOGINS)
         if self._settings.verify_ismg and not self._is_genuine(pdu):
             return LoginAnswer(codes.NOT_GENUINE, lasting=True)
         self._was_in = True

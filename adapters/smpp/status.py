@@ -67,8 +67,9 @@ NAMES: Mapping[int, tuple[str, Means]] = {
     0xFF: ("ESME_RUNKNOWNERR", Means.UNCLEAR),
 }
 
-# Refused logins that may be tried again soon: still bound, overloaded, broken.
-_PASSING = {0x05, 0x08, 0x14, 0x58, 0x64, 0xFF}
+# Refused logins that may be tried again soon: still bound (which some call a failed
+# bind), overloaded, broken.
+_PASSING = {0x05, 0x08, 0x0D, 0x14, 0x58, 0x64, 0xFF}
 
 
 def name(status: int) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from adapters.carrier.account import SOON_TRIES
 from adapters.cmpp import Settings, build, codes
 from adapters.cmpp.pdus import Version
 from adapters.cmpp.simulator import Behaviour, Ismg, serving
@@ -372,6 +373,27 @@ async def test_connections_beyond_the_accounts_limit_wait() -> None:
         assert states == ["closed", "open"]
         await found.stream([message(index) for index in range(100)])
         assert all(isinstance(o[0], Accepted) for o in found.outcomes.values())
+
+
+async def test_h_6_a_connection_that_the_gateway_still_counts_is_waited_for() -> None:
+    """H-6: after a half-open one there are too many, till the gateway has missed it."""
+    async with rig(Version.V20, refused=NEVER) as found:
+        found.gateway.behave(Behaviour(login_status=5))
+        found.gateway.hang_up()
+        await until(lambda: found.gateway.counts.binds_refused >= SOON_TRIES // 2)
+        found.gateway.behave(Behaviour())
+        await until(found.is_open)
+        assert len(found.events) == 1, "told once, however often it was refused"
+
+
+async def test_what_is_refused_for_long_is_tried_seldom() -> None:
+    async with rig(
+        Version.V20, Behaviour(login_status=5), refused=NEVER, wait=lambda f: f.events
+    ) as found:
+        counts = found.gateway.counts
+        await until(lambda: counts.binds_refused == SOON_TRIES + 1)
+        await a_while()
+        assert counts.binds_refused == SOON_TRIES + 1
 
 
 @BOTH

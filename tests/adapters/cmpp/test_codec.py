@@ -129,11 +129,13 @@ def test_an_open_door(version: int) -> None:
 
 @BOTH
 @pytest.mark.parametrize("status", [1, 2, 3, 4, 5, 177])
-def test_a_refused_login_lasts_and_says_why(version: int, status: int) -> None:
+def test_a_refused_login_says_why_and_whether_it_lasts(
+    version: int, status: int
+) -> None:
     frame = tables.connect_resp(1, status, bytes(16), version)
     answer = codec(version).decode(frame)
     assert isinstance(answer, LoginAnswer)
-    assert answer.lasting
+    assert answer.lasting == (status < 5)
     assert f"（{status}）" in answer.refused
     # A trouble's code has 64 characters, "login_refused:" among them.
     assert len(answer.refused) <= 50
