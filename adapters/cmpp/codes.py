@@ -92,9 +92,9 @@ def state_of(stat: str, own: Mapping[str, ReceiptState]) -> ReceiptState:
     return _STATS.get(stat) or _STAGES.get(stat[:3]) or ReceiptState.UNKNOWN
 
 
-# 8.4.1.2. Read by staff; at most 50 characters, as they go into a trouble's code. These
-# last; the "other errors" from 5 on are mostly too many connections, one of which may be
-# a dead one of ours that the gateway has not missed yet.
+# 8.4.1.2. Read by staff; at most 50 characters, as they go into a trouble's code.
+# These last; the "other errors" from 5 on are mostly too many connections, one of them
+# perhaps a dead one of ours that the gateway has not missed yet.
 LOGINS: Mapping[int, str] = {
     1: "消息结构错（1）：请核对 CMPP 版本",
     2: "非法源地址（2）：请核对企业代码和本机出口地址",
