@@ -310,18 +310,15 @@ class SmppCodec:
         )
 
     def _unpacked(self, short: pdu.Short, body: bytes) -> bytes:
-        if not self._settings.gsm7_packed or not _is_default(short.data_coding):
+        if not self._settings.gsm7_packed or _alphabet(short.data_coding) != DEFAULT:
             return body
         header = len(short.user_data) - len(body)
         return gsm7.unpack(body, gsm7.fill_bits(header) if header else 0)
 
     def text(self, coding: int, body: bytes) -> tuple[str, bool]:
-        if _is_default(coding):
+        coding = _alphabet(coding)
+        if coding == DEFAULT:
             return self._default(body)
-        if coding >= 0xF0:  # 3GPP TS 23.038, 4: message class, eight bits
-            coding = BINARY
-        elif coding >= 0xE0:  # message waiting, UCS-2
-            coding = UCS2
         if coding in _DIRECT_CHARSETS:
             return clean(body.decode(_DIRECT_CHARSETS[coding], "replace")), False
         return decode(body, _CHARSETS.get(coding))
@@ -370,10 +367,16 @@ def _body(head: bytes, middle: bytes, coding: int, user_data: bytes) -> bytes:
     return b"%b%b%c\0%c%b" % (head, middle, coding, len(user_data), user_data)
 
 
-def _is_default(coding: int) -> bool:
-    """The centre's default alphabet: 0, message class 0 to 3 with GSM-7, message
-    waiting in GSM-7 (3GPP TS 23.038, 4)."""
-    return coding == DEFAULT or 0xC0 <= coding < 0xE0 or coding & 0xF4 == 0xF0
+def _alphabet(coding: int) -> int:
+    """One of table 5.2.19 also for what that keeps in reserve: centres pass on what
+    handsets said, with message classes and waiting messages (3GPP TS 23.038, 4)."""
+    if 0x10 <= coding < 0x80:
+        return (DEFAULT, BINARY, UCS2, coding)[coding >> 2 & 3]
+    if coding >= 0xF0:
+        return BINARY if coding & 4 else DEFAULT
+    if coding >= 0xE0:
+        return UCS2
+    return DEFAULT if coding >= 0xC0 else coding
 
 
 def _place(short: pdu.Short) -> tuple[udh.Concatenation | None, bytes, bool]:

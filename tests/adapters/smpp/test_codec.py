@@ -282,7 +282,11 @@ def said(
         (8, "参加😀".encode("utf-16-be"), "参加😀"),
         (15, "参加".encode("gbk"), "参加"),
         (0xF0, b"Hi\x00", "Hi@"),
+        (0xC8, b"Hi\x00", "Hi@"),
         (0xE0, "参加".encode("utf-16-be"), "参加"),
+        (0x10, b"Hi\x00", "Hi@"),
+        (0x18, "参加".encode("utf-16-be"), "参加"),
+        (0x49, "参加".encode("utf-16-be"), "参加"),
         (6, "Привет".encode("iso8859_5"), "Привет"),
     ],
 )
@@ -318,11 +322,12 @@ def test_parts_by_header_and_by_tlv() -> None:
         assert content.group == "8613800138000:10690000:77:3"
 
 
-def test_packed_parts_are_unpacked_before_they_are_joined() -> None:
+@pytest.mark.parametrize("coding", [0, 0x11, 0xF2])
+def test_packed_parts_are_unpacked_before_they_are_joined(coding: int) -> None:
     dialect = codec(gsm7_packed=True)
     header = udh.header(udh.Concatenation(7, 2, 1), wide=False)
     data = header + gsm7.pack(b"abc", gsm7.fill_bits(6))
-    content = said(data, codec_=dialect, esm_class=0x40).content
+    content = said(data, codec_=dialect, esm_class=0x40, data_coding=coding).content
     assert isinstance(content, Segment)
     assert content.body == b"abc"
 
