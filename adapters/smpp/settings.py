@@ -5,7 +5,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
 
 from adapters._sms import MEANS, CodeMeaning, Means
 from gateway.settings import Secret
@@ -94,6 +101,16 @@ class Settings(BaseModel):
     heartbeat_seconds: float = Field(10, gt=0, le=300)
     heartbeat_within_seconds: float = Field(10, gt=0, le=60)
     parts_wait_minutes: float = Field(10, gt=0, le=24 * 60)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Settings":
+        is_gsm7 = self.text_coding is TextCoding.AUTO or self.gsm7_packed
+        if is_gsm7 and self.default_alphabet is not Alphabet.GSM7:
+            raise ValueError(
+                'text_coding = "auto" and gsm7_packed need default_alphabet = "gsm7":'
+                " data_coding 0 would be read as something else"
+            )
+        return self
 
     @property
     def own_codes(self) -> dict[int, Means]:

@@ -7,6 +7,7 @@ import pytest
 import smpp34
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from adapters.carrier import udh
 from adapters.carrier.codec import (
@@ -185,6 +186,16 @@ def test_packed_gsm7_and_latin1() -> None:
     assert [len(f.short_message) for f in long] == [140, 14]
     found = submitted(codec(text_coding="latin1"), "çñ" * 100)[0]
     assert (found.data_coding, len(found.short_message)) == (3, 140)
+
+
+@pytest.mark.parametrize("alphabet", ["latin1", "ascii"])
+@pytest.mark.parametrize("wish", [{"text_coding": "auto"}, {"gsm7_packed": True}])
+def test_gsm7_is_not_sent_where_0_means_something_else(
+    alphabet: str, wish: dict[str, object]
+) -> None:
+    with pytest.raises(ValidationError, match="default_alphabet"):
+        codec(default_alphabet=alphabet, **wish)
+    assert len(submitted(codec(default_alphabet=alphabet), "@")) == 1
 
 
 def test_300_long_messages_to_one_number_do_not_mix() -> None:
