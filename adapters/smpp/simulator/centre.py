@@ -588,8 +588,8 @@ def _line(found: Submitted, id: bytes) -> str:
         reference, total, number = part_of(found)
         part = f',"part":[{reference},{total},{number}]'
     return (
-        f',"to":"{found.destination.decode("latin-1")}"'
-        f',"from":"{found.source.decode("latin-1")}"'
+        f',"to":{quoted(found.destination.decode("latin-1"))}'
+        f',"from":{quoted(found.source.decode("latin-1"))}'
         f',"id":"{id.decode()}"{part},"coding":{found.data_coding}'
         f',"text":{quoted(text_of(found))}}}'
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from adapters.smpp import pdu
 from adapters.smpp.simulator import Behaviour
 from gateway.contract import Accepted, DeliveryReceipt, InboundMessage, ReceiptState
 from tests.adapters.smpp.conftest import talking
@@ -116,6 +117,22 @@ async def test_the_ledger_names_who_was_refused(tmp_path: Path) -> None:
         ("mt", "8613800138002"),
         ("refused", "8613800138001"),
     ]
+
+
+async def test_the_ledger_can_be_read_whatever_was_sent(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.jsonl"
+    odd = b'8"6\x01\\\xff'
+    body = b"\0\0\0%b\0\0\0%b\0" % (odd, odd) + bytes(9) + b"\2hi"
+    async with opened(tmp_path, ledger=ledger) as lab:
+        reader, writer = await asyncio.open_connection("127.0.0.1", lab.port)
+        bind = f"{SYSTEM_ID}\0{PASSWORD}\0".encode() + bytes(5)
+        writer.write(pdu.frame(pdu.BIND_TRANSCEIVER, 1, bind))
+        writer.write(pdu.frame(pdu.SUBMIT_SM, 2, body))
+        await until(lambda: lab.centre.counts.accepted == 1)
+        writer.close()
+        await reader.read()
+    [line] = lines(ledger)
+    assert line["to"] == line["from"] == odd.decode("latin-1")
 
 
 async def test_the_dates_of_receipts_are_those_of_the_channel(lab: SmppLab) -> None:
