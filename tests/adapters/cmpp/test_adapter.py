@@ -475,3 +475,62 @@ async def test_s_48_a_length_that_can_not_be_ends_the_connection(length: int) ->
                 in {one.last_error for one in found.account.connections()}
             )
         )
+
+
+# --- the gateway's other moods
+
+
+async def test_reports_that_tell_a_failure_late_or_never_come() -> None:
+    failing = Behaviour(
+        fail_share=1.0,
+        fail_stat="MK:0001",
+        receipt_delay_min=0.02,
+        receipt_delay_max=0.05,
+    )
+    async with rig(behaviour=failing, blacklist_stats=["MK:0001"]) as found:
+        await found.stream([message(index) for index in range(20)])
+        await until(lambda: len(found.receipts) == 20)
+        assert {(r.code, r.opted_out) for r in found.receipts} == {("MK:0001", True)}
+        found.gateway.behave(Behaviour(withhold_share=1.0))
+        await found.stream([message(index) for index in range(20, 40)])
+        await a_while()
+        assert len(found.receipts) == 20
+
+
+async def test_a_text_that_the_gateway_does_not_like_is_refused_alone() -> None:
+    async with rig(behaviour=Behaviour(refuse_words=("贷款",))) as found:
+        await found.stream([message(0, "低息贷款"), message(1)])
+        assert isinstance(found.last(0), PermanentFailure)
+        assert isinstance(found.last(1), Accepted)
+
+
+async def test_c_8_ids_begin_again_after_a_wrap() -> None:
+    """C-8"""
+    async with rig(behaviour=Behaviour(id_wrap=10, receipts=False)) as found:
+        await found.stream([message(index) for index in range(30)])
+        assert len({provider_id(found, index) for index in range(30)}) == 10
+
+
+async def test_what_is_never_stored_is_given_up_after_the_third_time() -> None:
+    """Clause 7.1: a disk that is full for longer than that loses what came."""
+    again = Behaviour(deliver_again_after=0.05, deliver_times=3)
+    async with rig(behaviour=again) as found:
+        found.refuse_to_store = 99
+        found.gateway.say(SP_ID, "8613900000001", "1065700001", "R")
+        await until(lambda: found.gateway.counts.given_up)
+        assert found.gateway.counts.put_off == 2
+        assert found.texts == []
+
+
+@BOTH
+async def test_pushed_replies_all_arrive_once(version: Version) -> None:
+    """Also where the gateway waits for each answer before it brings the next."""
+    pushing = Behaviour(mo_rate=1000.0, mo_text="报名", deliver_window=1)
+    async with rig(version, pushing) as found:
+        counts = found.gateway.counts
+        await until(lambda: counts.replies >= 300)
+        found.gateway.behave(Behaviour())
+        await until(lambda: not found.gateway.stats()["to_bring"])
+        assert len({text.key for text in found.texts}) == counts.replies
+        assert len(found.texts) == counts.replies
+        assert all(text.text.startswith("报名") for text in found.texts)

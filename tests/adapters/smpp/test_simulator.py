@@ -147,7 +147,7 @@ async def test_the_dates_of_receipts_are_those_of_the_channel(lab: SmppLab) -> N
 
 
 async def test_moods_of_receipts(lab: SmppLab) -> None:
-    """C-2, C-3: repeated, contradicting, intermediate, reordered, withheld"""
+    """C-2, C-3: repeated, contradicting, intermediate, reordered, withheld, failed"""
     lab.centre.behave(
         Behaviour(
             repeat_share=1.0,
@@ -167,6 +167,13 @@ async def test_moods_of_receipts(lab: SmppLab) -> None:
         lab.centre.behave(Behaviour(withhold_share=1.0))
         await talk.stream([message(n) for n in range(20)])
         assert len(talk.events) == 80
+        lab.centre.behave(Behaviour(fail_share=1.0))
+        await talk.stream([message(n) for n in range(20)])
+        await until(lambda: len(talk.events) == 100)
+        last = [e for e in talk.events[80:] if isinstance(e, DeliveryReceipt)]
+        assert {(e.state, e.code) for e in last} == {
+            (ReceiptState.FAILED, "UNDELIV:001")
+        }
 
 
 async def test_refusals_by_number_and_word(lab: SmppLab) -> None:
