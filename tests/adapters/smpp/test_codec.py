@@ -25,7 +25,7 @@ from adapters.smpp.codec import SmppCodec
 from gateway.clock import ManualClock
 from gateway.contract import Address, AddressKind, InboundMessage
 from gateway.errors import OutcomeUnknown, PermanentFailure
-from gateway.text import split_segments
+from gateway.text import clean, split_segments
 from tests.labs.carrier import context
 from tests.labs.smpp_lab import message, settings
 
@@ -308,6 +308,68 @@ def test_texts_from_members(coding: int, data: bytes, text: str) -> None:
     assert content.sender == Address(AddressKind.PHONE, "+8613800138000")
     assert content.to == "10690000"
     assert content.notes == ()
+
+
+# What a member writes; a byte order mark in front would say something of its own.
+written = st.text(
+    st.characters(
+        exclude_categories=["Cs", "Cc", "Co", "Cn"], exclude_characters="\ufeff"
+    ),
+    max_size=63,
+)
+alphabets = st.one_of(
+    st.tuples(st.sampled_from([8, 0x18, 0xE0]), written, st.just("utf-16-be")),
+    *(
+        st.tuples(
+            st.just(coding),
+            st.text(
+                st.characters(codec=charset, exclude_categories=["Cc"]), max_size=254
+            ),
+            st.just(charset),
+        )
+        for coding, charset in ((3, "latin-1"), (1, "ascii"))
+    ),
+)
+octet = st.integers(0, 255)
+
+
+@given(
+    said_in=alphabets,
+    source=st.from_regex("861[3-9][0-9]{9}", fullmatch=True),
+    to=st.from_regex("106[0-9]{1,17}", fullmatch=True),
+    priority=octet,
+    in_payload=st.booleans(),
+    sequence=st.integers(1, 0x7FFFFFFF),
+)
+def test_whatever_a_member_writes_is_read(
+    said_in: tuple[int, str, str],
+    source: str,
+    to: str,
+    priority: int,
+    in_payload: bool,
+    sequence: int,
+) -> None:
+    """Encoded by a codec that nobody here wrote."""
+    coding, text, charset = said_in
+    data = text.encode(charset)
+    payload = [smpp34.Tlv(smpp34.TLV_MESSAGE_PAYLOAD, data)] if in_payload else []
+    made = smpp34.DeliverSm(
+        source,
+        to,
+        b"" if in_payload else data,
+        data_coding=coding,
+        priority_flag=priority,
+        tlvs=[smpp34.Tlv(0x1402, b"?"), *payload],
+        sequence_number=sequence,
+    )
+    found = codec().decode(made.encode())
+    assert isinstance(found, Delivery)
+    assert found.sequence == sequence
+    assert isinstance(found.content, InboundMessage)
+    assert found.content.text == clean(text)
+    assert found.content.sender == Address(AddressKind.PHONE, f"+{source}")
+    assert found.content.to == to
+    assert found.content.notes == ()
 
 
 def test_a_text_in_message_payload() -> None:

@@ -1,13 +1,18 @@
 """Receipts: text and TLVs, ids in every spelling, keys that stay."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adapters.carrier.codec import Delivery
 from adapters.smpp import pdu
 from adapters.smpp.codec import SmppCodec
+from adapters.smpp.receipts import ids
+from adapters.smpp.settings import MessageIds
 from gateway.contract import Address, AddressKind, DeliveryReceipt, ReceiptState
 from tests.labs.carrier import context
 from tests.labs.smpp_lab import settings
@@ -168,6 +173,36 @@ def test_ids_of_answer_and_receipt_meet(
     assert accepted.outcome == found.provider_id  # type: ignore[union-attr]
     tlv = pdu.tlv(pdu.TAG_RECEIPTED_MESSAGE_ID, answer.encode() + b"\0")
     assert receipt(dialect, id=in_receipt, tlvs=tlv).provider_id == found.provider_id
+
+
+WRITTEN = {
+    MessageIds.HEX: ("x", "x"),
+    MessageIds.DECIMAL: ("d", "d"),
+    MessageIds.HEX_THEN_DECIMAL: ("x", "d"),
+    MessageIds.DECIMAL_THEN_HEX: ("d", "x"),
+}
+numbers = st.integers(0, 2**64 - 1)
+zeros = st.integers(0, 4).map(lambda count: "0" * count)
+case = st.sampled_from([str.upper, str.lower])
+
+
+@given(st.sampled_from(list(WRITTEN)), st.tuples(numbers, numbers), zeros, zeros, case)
+def test_any_two_ids_meet_just_where_they_are_one_number(
+    written: MessageIds,
+    of: tuple[int, int],
+    before: str,
+    before_its_receipt: str,
+    case: Callable[[str], str],
+) -> None:
+    """C-4"""
+    sent, told = WRITTEN[written]
+    spelling = ids(written)
+    answers = [spelling.of_answer(before + format(n, sent)) for n in of]
+    receipts = [
+        spelling.of_receipt(case(before_its_receipt + format(n, told))) for n in of
+    ]
+    assert answers == receipts
+    assert (answers[0] == receipts[1]) == (of[0] == of[1])
 
 
 def test_ids_that_are_verbatim_stay_apart() -> None:
