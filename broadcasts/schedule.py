@@ -12,6 +12,7 @@ import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from broadcasts import daily, running
+from gateway.clock import SystemClock
 from gateway.core import Core
 from gateway.outbox.shares import Balance
 
@@ -74,33 +75,26 @@ async def tick(core: Core) -> None:
 
 @asynccontextmanager
 async def ticking(heartbeat: Heartbeat) -> AsyncIterator[None]:
-    """Tick every few seconds while the context is open."""
+    """Tick at once and every few seconds while the context is open."""
     heartbeat.begin()
     scheduler = AsyncIOScheduler(timezone=UTC)
-    scheduler.add_job(
-        heartbeat.beat,
-        "interval",
-        seconds=SECONDS,
-        misfire_grace_time=None,
-        coalesce=True,
-        max_instances=1,
+    works = (
+        (heartbeat.beat, SECONDS, 1),
+        (heartbeat.work, WORK_SECONDS, 2),  # the second finds the first and goes
+        (heartbeat.balance, BALANCE_SECONDS, 1),
     )
-    scheduler.add_job(
-        heartbeat.work,
-        "interval",
-        seconds=WORK_SECONDS,
-        misfire_grace_time=None,
-        coalesce=True,
-        max_instances=2,  # the second finds the first at work and goes
-    )
-    scheduler.add_job(
-        heartbeat.balance,
-        "interval",
-        seconds=BALANCE_SECONDS,
-        misfire_grace_time=None,
-        coalesce=True,
-        max_instances=1,
-    )
+    for work, seconds, instances in works:
+        scheduler.add_job(
+            work,
+            "interval",
+            seconds=seconds,
+            # What became due while nobody ticked has waited long enough. And where
+            # each life is shorter than the interval nothing would ever be done.
+            next_run_time=SystemClock().now(),
+            misfire_grace_time=None,
+            coalesce=True,
+            max_instances=instances,
+        )
     scheduler.start()
     try:
         yield

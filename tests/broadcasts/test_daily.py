@@ -314,3 +314,30 @@ async def test_a_broken_part_does_not_stop_the_others(
 async def test_the_scheduler_ticks_and_stops(core: Core) -> None:
     async with ticking(Heartbeat(core)):
         await asyncio.sleep(0)
+
+
+class Noting(Heartbeat):
+    """Notes what it was asked to do, and does nothing."""
+
+    def __init__(self, core: Core) -> None:
+        super().__init__(core)
+        self.seen: list[str] = []
+        self.has_beaten = asyncio.Event()
+
+    async def beat(self) -> None:
+        self.seen.append("beat")
+        self.has_beaten.set()
+
+    async def work(self) -> None:
+        self.seen.append("work")
+
+    async def balance(self) -> None:
+        self.seen.append("balance")
+
+
+async def test_the_first_tick_waits_for_nothing(core: Core) -> None:
+    """What is done each second is not done twice before it."""
+    heartbeat = Noting(core)
+    async with ticking(heartbeat), asyncio.timeout(60):
+        await heartbeat.has_beaten.wait()
+    assert sorted(heartbeat.seen) == ["balance", "beat", "work"]
