@@ -61,6 +61,7 @@ from gateway.tables import Organisation, Staff
 from gateway.web import front
 from gateway.web.app import build_app, build_bare_app
 from gateway.web.keys import BACKGROUND, COUNTS, HEALTH, INBOX, PAGES
+from gateway.web.pages import Pages
 from gateway.web.routes import add_routes
 from gateway.workdays import corrections
 from gateway.workdays import pages as calendar_pages
@@ -435,7 +436,8 @@ async def _verify(checked: Settings, broadcast: int | None, as_json: bool) -> No
 @drill.cli.command("nursery", hidden=True)
 def nursery_command(context: typer.Context) -> None:
     """Fork a gateway for each line on standard input: for the drills."""
-    assemble(loaded(context.obj))  # whatever the adapters import, once for all
+    # Once for all: whatever the adapters import, and the pages.
+    Pages(assemble(loaded(context.obj)).core).compile()
     nursery.tend(lambda: run(serve(loaded(context.obj))))
 
 

@@ -1,8 +1,8 @@
-"""A process that has everything imported, and forks a gateway whenever it is told to.
+"""A process that has everything imported and all pages compiled, and forks a gateway
+whenever it is told to.
 
-Importing takes a second and more, which a hundred restarts would spend a hundred
-times. What is forked is the gateway as `run.py serve` runs it: nothing is opened
-before the fork.
+That takes two seconds, which a hundred restarts would spend a hundred times. What is
+forked is the gateway as `run.py serve` runs it: nothing is opened before the fork.
 """
 
 import gc

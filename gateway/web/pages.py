@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
 from types import CodeType
 from typing import Any
@@ -51,7 +52,8 @@ _TOAST_SECONDS = 60
 
 
 class _Compiled(BytecodeCache):
-    """Pages run the same code in every language: it is compiled once."""
+    """Pages run the same code in every language and application: it is compiled once
+    in a process, and before a drill forks its gateways."""
 
     def __init__(self) -> None:
         self._codes: dict[str, CodeType] = {}
@@ -64,12 +66,19 @@ class _Compiled(BytecodeCache):
             self._codes[bucket.key] = bucket.code
 
 
+@cache
+def _compiled() -> _Compiled:
+    return _Compiled()
+
+
 class Pages:
     """One Jinja environment for each language, and the words of that language."""
 
     def __init__(self, core: Core) -> None:
-        self._catalogues = {"zh": {}, "en": _catalogue("en")}
-        self._compiled = _Compiled()
+        self._catalogues: Mapping[str, Mapping[str, str]] = {
+            "zh": {},
+            "en": _catalogue("en"),
+        }
         self._environments = {
             language: self._environment(core, language) for language in self._catalogues
         }
@@ -114,7 +123,7 @@ class Pages:
             ),
             # Else each of fifty rows asks the disk whether its template has changed.
             auto_reload=False,
-            bytecode_cache=self._compiled,
+            bytecode_cache=_compiled(),
             trim_blocks=True,
             lstrip_blocks=True,
         )
@@ -126,7 +135,8 @@ class Pages:
         return environment
 
 
-def _catalogue(language: str) -> dict[str, str]:
+@cache
+def _catalogue(language: str) -> Mapping[str, str]:
     source = files("templates") / "locale" / f"{language}.po"
     if not source.is_file():
         return {}
