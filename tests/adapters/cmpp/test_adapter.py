@@ -1,6 +1,7 @@
 """The real adapter against the simulated gateway, in both versions, over sockets."""
 
 import json
+import random
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -29,6 +30,7 @@ from gateway.retry import RetryPolicy
 from tests.adapters.cmpp import tables
 from tests.adapters.cmpp.rig import Rig, a_while, message, rig, talking
 from tests.adapters.cmpp.tables import pdu
+from tests.adapters.cmpp.test_wire import mutated, of_both
 from tests.labs.cmpp_lab import SECRET, SP_ID, context, joined, until
 
 BOTH = pytest.mark.parametrize("version", [Version.V20, Version.V30])
@@ -461,6 +463,25 @@ async def test_h_9_garbage_does_not_end_a_session_that_can_still_be_read(
         await until(lambda: found.texts)
         assert found.texts[0].text == "在吗"
         await until(lambda: tables.deliver_resp(version, 9, 1 << 60) in heard)
+        assert found.is_open()
+
+
+@BOTH
+async def test_h_9_a_session_outlives_20_000_mutated_pdus(version: Version) -> None:
+    """H-9: each with the length that it has, so that what follows can be read."""
+    dice = random.Random(20261122)
+    bases = [octets for spoken, _, octets in of_both() if spoken == version]
+    garbage = (
+        mutated(dice.choice(bases), dice).ljust(12, b"\0") for _ in range(20_000)
+    )
+    framed = (len(one).to_bytes(4, "big") + one[4:] for one in garbage)
+    ends = {b"\0\0\0\2", b"\x80\0\0\2"}  # TERMINATE: over, politely
+    words = b"".join(one for one in framed if one[4:8] not in ends)
+    good = tables.deliver(
+        version, 9, msg_id=1 << 60, sender="8613900000009", content=b"\0R"
+    )
+    async with talking(version, words + good) as (found, _):
+        await until(lambda: "+8613900000009" in {t.sender.value for t in found.texts})
         assert found.is_open()
 
 

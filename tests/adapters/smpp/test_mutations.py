@@ -10,9 +10,13 @@ from adapters.carrier.codec import Malformed
 from adapters.carrier.frames import Frames
 from adapters.smpp import pdu
 from adapters.smpp.codec import SmppCodec
+from adapters.smpp.simulator import Behaviour
+from gateway.contract import Accepted, InboundMessage
+from tests.adapters.smpp.conftest import Talk, talking
 from tests.adapters.smpp.test_receipts import USUAL, deliver
-from tests.labs.carrier import context
-from tests.labs.smpp_lab import settings
+from tests.labs.carrier import context, until
+from tests.labs.rude_centre import rude_centre
+from tests.labs.smpp_lab import SmppLab, message, settings
 
 QUICK, THOROUGH = 100_000, 1_000_000
 
@@ -85,6 +89,45 @@ def test_1_000_000_mutated_pdus() -> None:
     """H-9"""
     read, refused = attack(THOROUGH, seed=2)
     assert read + refused == THOROUGH
+
+
+ENDS = {pdu.UNBIND, pdu.UNBIND_RESP}  # a session that is over, politely
+
+
+def framed(garbage: bytes) -> bytes:
+    """With the length that it has, so that what follows can be read."""
+    return len(garbage).to_bytes(4, "big") + garbage[4:]
+
+
+async def test_a_session_outlives_20_000_mutated_pdus(
+    lab: SmppLab, tmp_path: Path
+) -> None:
+    """H-9: what follows is read, and another account is served meanwhile."""
+    dice, bases = random.Random(4), seeds()
+    lab.centre.behave(Behaviour(receipts=False))
+    async with (
+        rude_centre() as (rude, port),
+        talking(port, tmp_path) as attacked,
+        talking(lab.port, lab.data_dir) as other,
+    ):
+        for turn in range(20):
+            garbage = [framed(mutated(dice.choice(bases), dice)) for _ in range(1000)]
+            rude.say(
+                b"".join(
+                    g for g in garbage if int.from_bytes(g[4:8], "big") not in ENDS
+                )
+            )
+            [outcome] = await other.stream([message(turn)])
+            assert isinstance(outcome, Accepted)
+        rude.say(deliver("still there?", esm_class=0, number="8613900139000"))
+        await until(lambda: "+8613900139000" in writers(attacked))
+        assert rude.binds == 1
+        [seen] = attacked.account.connections()
+        assert seen.state == "open"
+
+
+def writers(talk: Talk) -> set[str]:
+    return {e.sender.value for e in talk.events if isinstance(e, InboundMessage)}
 
 
 def test_mutated_streams_end_in_frames_or_a_fault() -> None:
