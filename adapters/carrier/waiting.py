@@ -23,15 +23,19 @@ class Waiting:
     written_at: float | None = None  # monotonic; when its latest part left
     numbers: dict[int, int] = field(default_factory=dict)  # sequence → part, if many
     outcomes: dict[int, PartOutcome] = field(default_factory=dict)  # by part
+    in_doubt: bool = False  # and that was told
 
     def settle(self, sequence: int, outcome: PartOutcome) -> Outcome | None:
-        """Note one part's answer; the message's outcome once every part has one."""
+        """Note one part's answer; the message's outcome once every part has one. A
+        doubt is told once: late answers come one by one, and the last one ends it."""
         if self.parts == 1:
             return Accepted((outcome,)) if type(outcome) is str else joined([outcome])
         self.outcomes[self.numbers[sequence]] = outcome
         if len(self.outcomes) < self.parts:
             return None
-        return joined([self.outcomes[part] for part in range(self.parts)])
+        found = joined([self.outcomes[part] for part in range(self.parts)])
+        was_in_doubt, self.in_doubt = self.in_doubt, isinstance(found, OutcomeUnknown)
+        return None if was_in_doubt and self.in_doubt else found
 
 
 def joined(parts: Sequence[PartOutcome]) -> Outcome:

@@ -48,8 +48,11 @@ def test_parts_answered_in_any_order_keep_their_ids_in_theirs() -> None:
     assert waiting.settle(8, "b") == Accepted(("a", "b", "c"))
 
 
-def test_a_late_answer_to_one_part_settles_the_whole_anew() -> None:
-    waiting = Waiting("m", 2, numbers={1: 0, 2: 1})
+def test_a_doubt_is_told_once_and_ends_with_its_last_part() -> None:
+    """A-5: who is told of it would forget the message at the second time."""
+    waiting = Waiting("m", 3, numbers={1: 0, 2: 1, 3: 2})
     assert waiting.settle(1, "a") is None
-    assert isinstance(waiting.settle(2, UNKNOWN), OutcomeUnknown)
-    assert waiting.settle(2, "b") == Accepted(("a", "b"))
+    assert waiting.settle(2, UNKNOWN) is None
+    assert isinstance(waiting.settle(3, UNKNOWN), OutcomeUnknown)
+    assert waiting.settle(2, "b") is None
+    assert waiting.settle(3, "c") == Accepted(("a", "b", "c"))

@@ -59,6 +59,27 @@ async def test_a_late_answer_is_told_too(lab: SmppLab) -> None:
         assert lab.centre.counts.accepted == 5
 
 
+async def test_the_late_answers_of_all_parts_are_told_as_one(lab: SmppLab) -> None:
+    """A-5: what is in doubt is told twice, however many parts it has: once that it is,
+    and once when all are known."""
+    late = Behaviour(receipts=False, answer_delay_min=0.7, answer_delay_max=1.2)
+    lab.centre.behave(late)
+    async with talking(lab.port, lab.data_dir, limits=QUICK) as talk:
+        talk.account.submit(messages(3, "党" * 200))
+        await until(
+            lambda: (
+                all(isinstance(told[-1], Accepted) for told in talk.told.values())
+                and len(talk.told) == 3
+            )
+        )
+        for first, *others in talk.told.values():
+            assert isinstance(first, OutcomeUnknown)
+            [second] = others
+            assert isinstance(second, Accepted)
+            assert len(second.provider_ids) == 3
+        assert lab.centre.counts.accepted == 9
+
+
 async def test_a_timed_out_message_gives_its_place_back(lab: SmppLab) -> None:
     """A-5: a centre that forgets answers must not close the window for ever."""
     lab.centre.behave(Behaviour(receipts=False, drop_share=1.0))
