@@ -16,6 +16,7 @@ from gateway.errors import (
     RequestError,
     StorageUnavailable,
 )
+from gateway.postgres import AWAY
 from gateway.web.keys import REQUEST_ID
 from gateway.web.pages import render, text, toast_header
 
@@ -37,6 +38,11 @@ _PAGES = {
     504: ("查询时间太长", "请缩小范围（例如日期、单位）后重试。"),
     500: ("系统出错", "我们已记录这次错误。内容未必已保存，请检查后重试。"),
 }
+# Lost on its way there, a change may have been made all the same.
+_AWAY = (
+    "数据库暂时连不上",
+    "请稍后重试。刚才填写的内容未必已保存，重试之前请先检查。",
+)
 # What these would tell an outsider is told by their title alone.
 _SILENT = frozenset({401, 403, 404, 500, 503, 504})
 
@@ -73,6 +79,15 @@ async def answer_faults(request: web.Request, handler: Handler) -> web.StreamRes
     except StorageUnavailable as error:
         log.error("storage.unavailable", request_id=request[REQUEST_ID])
         return await _answer(request, error, {"Retry-After": "5"}, status=503)
+    except AWAY as error:
+        log.error(
+            "database.away",
+            request_id=request[REQUEST_ID],
+            route=_route(request),
+            error=type(error).__name__,
+        )
+        away = GatewayError("database_away")
+        return await _answer(request, away, {"Retry-After": "5"}, status=503)
     except ReadTooSlow as error:
         log.warning(
             "read.too_slow", request_id=request[REQUEST_ID], route=_route(request)
@@ -128,6 +143,8 @@ async def _answer(
 
 def _words(request: web.Request, error: GatewayError, status: int) -> tuple[str, str]:
     title, detail = _PAGES.get(status, _PAGES[500 if status >= 500 else 400])
+    if error.code == "database_away":
+        title, detail = _AWAY
     said = error.detail if status not in _SILENT else ""
     return text(request, title), text(request, said or detail)
 

@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
-from typing import Any
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import structlog
 from aiohttp import web
@@ -14,12 +13,14 @@ from gateway.core import Core
 from gateway.errors import StorageUnavailable
 from gateway.nodes import LeaseView, NodeView
 from gateway.outbox import account, journal
-from gateway.outbox.report import reports
+from gateway.outbox.report import Report, reports
 from gateway.postgres import AWAY
 from gateway.web.keys import BACKGROUND, CORE, HEALTH, Check, Tells
 from gateway.web.routes import public
 
-_PATIENCE = timedelta(seconds=3)
+_PATIENCE = 3.0  # seconds; a monitor waits for ten at most
+_AWAY = (*AWAY, StorageUnavailable, BaseORMException)
+T = TypeVar("T")
 log = structlog.get_logger()
 
 
@@ -31,15 +32,18 @@ async def healthz(request: web.Request) -> web.Response:
     `tasks` tells more of the background parts; `nodes` and `leases` are those of the
     whole cluster. These three are null while the database doesn't answer.
     """
-    checks = request.app[HEALTH]
-    alive = await asyncio.gather(*(_alive(n, c) for n, c in checks.items()))
+    app = request.app
+    checks = app[HEALTH]
+    alive, more, told = await asyncio.gather(
+        asyncio.gather(*(_alive(n, c) for n, c in checks.items())),
+        _cluster(app.get(BACKGROUND)),
+        _reports(),
+    )
     parts = dict(zip(checks, alive, strict=True))
-    more: dict[str, Any] = {}
-    if (background := request.app.get(BACKGROUND)) is not None:
+    if (background := app.get(BACKGROUND)) is not None:
         parts |= background.parts()
-        more = await _cluster(background)
     well = all(parts.values())
-    channels = await _channels(request.app[CORE], more.get("leases"))
+    channels = _channels(app[CORE], told, more.get("leases"))
     ailing = any(channels.values()) if channels else False
     status = ("degraded" if ailing else "ok") if well else "failing"
     said = {"status": status, "parts": parts, "channels": channels} | more
@@ -50,15 +54,39 @@ async def healthz(request: web.Request) -> web.Response:
     )
 
 
-async def _channels(
-    core: Core, leases: Sequence[Mapping[str, Any]] | None
+async def _in_time(work: Awaitable[T]) -> T:
+    """Raises TimeoutError. Where the database stands still, cancelling a question waits
+    for it as well: whoever asked goes on alone."""
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(_heard)
+    done, _ = await asyncio.wait({task}, timeout=_PATIENCE)
+    if not done:
+        task.cancel()
+        raise TimeoutError
+    return task.result()
+
+
+def _heard(task: asyncio.Task[Any]) -> None:
+    """However late it ended, nobody is to complain that it went unheard."""
+    if not task.cancelled():
+        task.exception()
+
+
+async def _reports() -> Mapping[str, Report] | None:
+    try:
+        return await _in_time(reports())
+    except _AWAY:
+        return None
+
+
+def _channels(
+    core: Core,
+    told: Mapping[str, Report] | None,
+    leases: Sequence[Mapping[str, Any]] | None,
 ) -> dict[str, list[str]] | None:
     """By name what ails it: unreachable, not_connected, waiting, self_test,
     no_owner."""
-    try:
-        async with asyncio.timeout(_PATIENCE.total_seconds()):
-            told = await reports()
-    except (TimeoutError, StorageUnavailable, OSError, BaseORMException):
+    if told is None:
         return None
     free = {one["name"] for one in leases or () if not one["node"]}
     return {
@@ -70,12 +98,13 @@ async def _channels(
     }
 
 
-async def _cluster(background: Tells) -> dict[str, Any]:
+async def _cluster(background: Tells | None) -> dict[str, Any]:
+    if background is None:
+        return {}
     said = {"roles": sorted(background.roles), "tasks": background.report()}
     try:
-        async with asyncio.timeout(_PATIENCE.total_seconds()):
-            nodes, leases = await background.cluster()
-    except (*AWAY, StorageUnavailable, BaseORMException):
+        nodes, leases = await _in_time(background.cluster())
+    except _AWAY:
         return said | {"nodes": None, "leases": None}
     return said | {
         "nodes": [_node(one) for one in nodes if one.alive],
@@ -105,8 +134,7 @@ def _lease(lease: LeaseView) -> dict[str, Any]:
 
 async def _alive(name: str, check: Check) -> bool:
     try:
-        async with asyncio.timeout(_PATIENCE.total_seconds()):
-            return await check()
+        return await _in_time(check())
     except Exception as error:
         log.warning("health.failed", part=name, error=type(error).__name__)
         return False

@@ -13,6 +13,7 @@ class Wire:
 
     def __init__(self, host: str, port: int) -> None:
         self._to = (host, port)
+        self._is_away = False
         self._whole = asyncio.Event()
         self._whole.set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -27,6 +28,17 @@ class Wire:
         for client in self._clients:
             client.close()
 
+    @asynccontextmanager
+    async def away(self) -> AsyncIterator[None]:
+        """Whoever is connected is hung up on, and nobody gets in, as where the server
+        was stopped."""
+        self._is_away = True
+        self.hang_up()
+        try:
+            yield
+        finally:
+            self._is_away = False
+
     def cut(self) -> None:
         self._whole.clear()
 
@@ -36,6 +48,9 @@ class Wire:
     async def serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        if self._is_away:
+            writer.close()
+            return
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
