@@ -125,15 +125,24 @@ class Today:
         self._clock, self._zone = clock, zone
         self._day = ""
         self._sent = self._failed = 0
+        self._written = (0, 0)  # what of them others can read
         self._success_at = 0  # microseconds
 
     def go_on(self, told: Mapping[str, Any]) -> None:
-        """With what an owner before told, besides what is counted already."""
+        """With what the last owner told, who may have been this process, and with what
+        was counted here since and nobody was told."""
         self._turn()
         if told.get("day") == self._day:
-            self._sent += int(told["sent"])
-            self._failed += int(told["failed"])
+            sent, failed = self._written
+            self._sent += int(told["sent"]) - sent
+            self._failed += int(told["failed"]) - failed
+            self.written(told)
         self._success_at = max(self._success_at, int(told.get("last_success", 0)))
+
+    def written(self, told: Mapping[str, Any]) -> None:
+        """This much others can read now."""
+        if told["day"] == self._day:
+            self._written = (int(told["sent"]), int(told["failed"]))
 
     def settled(self, states: Mapping[str, int]) -> None:
         self._turn()
@@ -156,3 +165,4 @@ class Today:
         day = self._clock.now().astimezone(self._zone).date().isoformat()
         if day != self._day:
             self._day, self._sent, self._failed = day, 0, 0
+            self._written = (0, 0)

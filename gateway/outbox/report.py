@@ -91,6 +91,7 @@ class Reports:
         events = _events(known, report)
         write = partial(_write, name, self._core.node_id, report, now, events)
         await self._core.commits.run(write)
+        sender.today.written(report)
         known.report, known.is_open = report, bool(report["open_since"])
         known.is_stuck = bool(known.waiting_since)
         self._core.hub.publish("channel", name)

@@ -111,6 +111,26 @@ async def test_the_next_owner_goes_on_with_the_day(
     assert (await reports())["短信"]["sent"] == 0
 
 
+async def test_an_owner_that_comes_back_counts_nothing_twice(
+    core: Core, sender: Sender, carrier: Carrier
+) -> None:
+    """F-3: it lost its account, and the database, for a while; what it settled before
+    it could tell counts once as well."""
+    owned = [sender]
+    writing = Reports(core, lambda: owned)
+    await broadcast(core, 15)
+    await sender.step()
+    await writing.step()
+    for _ in range(3):
+        carrier.answer_all()
+        await sender.step()
+        owned.clear()
+        await writing.step()
+        owned.append(sender)
+        await writing.step()
+    assert (await reports())["短信"]["sent"] == 15
+
+
 def test_slow_answers_and_refusals_are_shares_of_minutes(clock: ManualClock) -> None:
     measure = Measure(clock, slow_after=10)
     now = int(clock.now().timestamp() * 1e6)
