@@ -25,7 +25,12 @@ from adapters.carrier.frames import Frames
 from adapters.carrier.waiting import PartOutcome, Waiting
 from gateway.clock import Clock
 from gateway.contract import Answered, OutboundMessage
-from gateway.errors import DeliveryError, OutcomeUnknown, TransientFailure
+from gateway.errors import (
+    DeliveryError,
+    OutcomeUnknown,
+    PermanentFailure,
+    TransientFailure,
+)
 
 LATE_KEPT = 10_000  # parts without an answer whose late answer is still recognised
 log = structlog.get_logger()
@@ -46,6 +51,7 @@ class Limits:
     heartbeat_after: float = 10.0  # of silence
     heartbeat_within: float = 10.0
     login_within: float = 10.0
+    again_after: float = 0.5  # for a part refused for now; doubled, up to 16 times it
     first_sequence: int = 0  # 0: the protocol's own first; a test starts elsewhere
 
     @property
@@ -93,6 +99,7 @@ class Link(asyncio.Protocol):
         self._pending: dict[int, Waiting] = {}  # by sequence, oldest first
         self._held: deque[tuple[Waiting, bytes, int]] = deque()  # beyond the window
         self._late: dict[int, Waiting] = {}
+        self._resting: dict[str, tuple[Waiting, asyncio.TimerHandle]] = {}  # by id
         self._blocked = False  # the peer doesn't read as fast as we write
         self.heard_at = self._opened_at = clock.monotonic()
         self._asked_at: float | None = None  # when an unanswered heartbeat left
@@ -105,12 +112,13 @@ class Link(asyncio.Protocol):
 
     @property
     def awaited(self) -> int:
-        return len(self._pending) + len(self._held)
+        resting = sum(len(waiting.refused) for waiting, _ in self._resting.values())
+        return len(self._pending) + len(self._held) + resting
 
     def room(self) -> int:
         if self.state is not State.OPEN or self._blocked:
             return 0
-        return max(0, self._limits.window - len(self._pending) - len(self._held))
+        return max(0, self._limits.window - self.awaited)
 
     def submit(self, batch: Sequence[OutboundMessage]) -> None:
         """Write these now, as far as the window goes; parts beyond it follow."""
@@ -122,6 +130,8 @@ class Link(asyncio.Protocol):
                 self._ears.answered(message.id, error)
                 continue
             waiting = Waiting(message.id, len(bodies))
+            if len(bodies) > 1:
+                waiting.bodies = bodies
             for part, body in enumerate(bodies):
                 held.append((waiting, body, part))
         self._release()
@@ -275,8 +285,25 @@ class Link(asyncio.Protocol):
         if waiting is None:
             return
         settled = waiting.settle(sequence, outcome)
-        if settled is not None:
+        if settled is None:
+            return
+        if type(settled) is PermanentFailure and waiting.take_back():
+            self._rest(waiting)
+        else:
             self._ears.answered(waiting.id, settled)
+
+    def _rest(self, waiting: Waiting) -> None:
+        seconds = self._limits.again_after * 2 ** min(waiting.tries - 2, 4)
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(seconds, self._repeat, waiting)
+        self._resting[waiting.id] = waiting, timer
+
+    def _repeat(self, waiting: Waiting) -> None:
+        """Parts that were refused for now leave again, before all that wait."""
+        del self._resting[waiting.id]
+        for part in sorted(waiting.refused, reverse=True):
+            self._held.appendleft((waiting, waiting.bodies[part], part))
+        self._release()
 
     # --- what does not come
 
@@ -328,6 +355,10 @@ class Link(asyncio.Protocol):
         """The connection is gone: what left is unknown, what did not may be tried."""
         pending, held = self._pending, self._held
         self._pending, self._held, self._late = {}, deque(), {}
+        resting, self._resting = self._resting, {}
+        for waiting, timer in resting.values():
+            timer.cancel()
+            self._ears.answered(waiting.id, waiting.given_up())
         unsent = {id(w): w for w, _, _ in held if w.written_at is None}
         for sequence, waiting in pending.items():
             self._unknown(waiting, sequence, "connection_lost")
@@ -336,9 +367,13 @@ class Link(asyncio.Protocol):
         for waiting, _, part in held:
             if waiting.written_at is not None:
                 waiting.numbers[-part] = part
-                self._unknown(waiting, -part, "connection_lost")
+                lost = OutcomeUnknown("connection_lost")
+                self._ends(waiting, -part, waiting.refused.get(part, lost))
 
     def _unknown(self, waiting: Waiting, sequence: int, code: str) -> None:
-        settled = waiting.settle(sequence, OutcomeUnknown(code))
+        self._ends(waiting, sequence, OutcomeUnknown(code))
+
+    def _ends(self, waiting: Waiting, sequence: int, outcome: PartOutcome) -> None:
+        settled = waiting.settle(sequence, outcome)
         if settled is not None:
             self._ears.answered(waiting.id, settled)

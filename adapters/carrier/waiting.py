@@ -12,6 +12,7 @@ from gateway.errors import (
 )
 
 PartOutcome = str | DeliveryError
+TRIES = 9  # of a part that is refused for now, while others of its message were taken
 
 
 @dataclass(slots=True)
@@ -21,9 +22,12 @@ class Waiting:
     id: str
     parts: int
     written_at: float | None = None  # monotonic; when its latest part left
+    bodies: Sequence[bytes] = ()  # of the parts, if many
     numbers: dict[int, int] = field(default_factory=dict)  # sequence → part, if many
     outcomes: dict[int, PartOutcome] = field(default_factory=dict)  # by part
-    in_doubt: bool = False  # and that was told
+    refused: dict[int, DeliveryError] = field(default_factory=dict)  # to leave again
+    tries: int = 1
+    doubted: bool = False  # and that was told
 
     def settle(self, sequence: int, outcome: PartOutcome) -> Outcome | None:
         """Note one part's answer; the message's outcome once every part has one. A
@@ -34,15 +38,42 @@ class Waiting:
         if len(self.outcomes) < self.parts:
             return None
         found = joined([self.outcomes[part] for part in range(self.parts)])
-        was_in_doubt, self.in_doubt = self.in_doubt, isinstance(found, OutcomeUnknown)
-        return None if was_in_doubt and self.in_doubt else found
+        if not isinstance(found, OutcomeUnknown):
+            return found
+        is_told, self.doubted = self.doubted, True
+        return None if is_told else found
+
+    def take_back(self) -> bool:
+        """Whether the parts that were refused may leave again: for now only, while
+        others were taken. Half a message helps nobody, and none of it may leave twice.
+        """
+        refused = {n: o for n, o in self.outcomes.items() if not isinstance(o, str)}
+        if self.doubted or self.tries >= TRIES or not 0 < len(refused) < self.parts:
+            return False
+        if not all(_passes(one) for one in refused.values()):
+            return False
+        for part in refused:
+            del self.outcomes[part]
+        self.refused = refused
+        self.tries += 1
+        return True
+
+    def given_up(self) -> Outcome:
+        """Where the refused parts can't leave any more."""
+        known = self.outcomes | self.refused
+        return joined([known[part] for part in range(self.parts)])
+
+
+def _passes(refusal: DeliveryError) -> bool:
+    """Too fast, or busy; not what lasts for minutes."""
+    return isinstance(refusal, TransientFailure) and refusal.retry_after is None
 
 
 def joined(parts: Sequence[PartOutcome]) -> Outcome:
     """The outcome of a message by those of its parts.
 
     Once one part was taken the whole must not leave again by itself: a refusal of
-    another is permanent then, whatever it would have been alone.
+    another that lasts is permanent then, whatever it would have been alone.
     """
     taken = [part for part in parts if isinstance(part, str)]
     if len(taken) == len(parts):

@@ -221,6 +221,18 @@ async def test_a_17_a_message_taken_in_part_is_not_sent_again(version: Version) 
         assert len(found.taken) == 2
 
 
+async def test_a_17_a_part_refused_for_the_rate_follows_the_others() -> None:
+    """A-17: Result 8 for part 2 of 3; what was taken does not leave twice."""
+    busy = Behaviour(refuse_part=2, refuse_status=8)
+    async with rig(Version.V20, busy) as found:
+        found.account.submit([message(0, "党" * 180)])
+        await until(lambda: found.gateway.counts.refused)
+        found.gateway.behave(Behaviour())
+        await until(lambda: found.outcomes)
+        assert isinstance(found.last(0), Accepted)
+        assert [one.pk_number for one in found.taken] == [1, 3, 2]
+
+
 @BOTH
 async def test_c_1_a_report_that_overtakes_its_answer_carries_the_same_id(
     version: Version,

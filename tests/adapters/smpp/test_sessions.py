@@ -11,10 +11,12 @@ from pydantic import SecretStr
 from adapters import smpp
 from adapters.carrier.account import AGAIN
 from adapters.carrier.link import Limits
+from adapters.carrier.waiting import TRIES
 from adapters.smpp import pdu
 from adapters.smpp.codec import SmppCodec
 from adapters.smpp.settings import MessageIds
 from adapters.smpp.simulator import Behaviour
+from adapters.smpp.simulator.centre import part_of
 from gateway.contract import Accepted, ChannelTrouble, DeliveryReceipt, OutboundMessage
 from gateway.errors import OutcomeUnknown, PermanentFailure, TransientFailure
 from gateway.retry import ceiling
@@ -24,6 +26,7 @@ from tests.labs.rude_centre import RudeCentre, rude_centre
 from tests.labs.smpp_lab import SmppLab, message, settings
 
 QUICK = Limits(window=20, answer_within=0.4, heartbeat_after=0.2, heartbeat_within=0.2)
+HASTY = Limits(window=20, again_after=0.01)
 QUIET = Behaviour(receipts=False)
 
 
@@ -133,17 +136,54 @@ async def test_throttled_messages_are_certainly_not_sent(lab: SmppLab) -> None:
     assert lab.centre.counts.accepted == 200
 
 
+@pytest.mark.parametrize("code", [0x0B, 0x58, 0x0E])
 async def test_one_part_refused_after_another_was_taken_is_permanent(
-    lab: SmppLab,
+    lab: SmppLab, code: int
 ) -> None:
-    """A-17: refuses part 2 of 3, even with what would be transient alone"""
-    for code in (0x0B, 0x58):
-        lab.centre.behave(Behaviour(receipts=False, refuse_part=2, refuse_status=code))
-        async with talking(lab.port, lab.data_dir) as talk:
-            [outcome] = await talk.stream([message(0, "党" * 150)])
-        assert isinstance(outcome, PermanentFailure)
-        assert outcome.code == "partly_refused"
-    assert lab.centre.counts.accepted == 4
+    """A-17: refuses part 2 of 3, even with what would be transient alone, again and
+    again"""
+    lab.centre.behave(Behaviour(receipts=False, refuse_part=2, refuse_status=code))
+    async with talking(lab.port, lab.data_dir, limits=HASTY) as talk:
+        [outcome] = await talk.stream([message(0, "党" * 150)])
+    assert isinstance(outcome, PermanentFailure)
+    assert outcome.code == "partly_refused"
+    assert lab.centre.counts.accepted == 2
+    assert lab.centre.counts.refused == (TRIES if code == 0x58 else 1)
+
+
+async def test_a_part_refused_for_the_rate_follows_the_others(lab: SmppLab) -> None:
+    """A-17, A-7: nobody is left with half a message because the centre was busy, and
+    what was taken does not leave twice."""
+    busy = Behaviour(receipts=False, refuse_part=2, refuse_status=0x58)
+    lab.centre.behave(busy)
+    async with talking(lab.port, lab.data_dir, limits=HASTY) as talk:
+        talk.account.submit([message(0, "党" * 150)])
+        await until(lambda: lab.centre.counts.refused >= 2)
+        assert talk.account.room() == HASTY.window - 1
+        assert not talk.told
+        lab.centre.behave(QUIET)
+        await until(lambda: talk.told)
+    assert lab.centre.taken is not None
+    places = [part_of(part) for part in lab.centre.taken]
+    assert [place.number for place in places] == [1, 3, 2]
+    assert len({place.reference for place in places}) == 1
+    expected = Accepted(("0000000001", "0000000003", "0000000002"))
+    assert talk.told["message-0"] == [expected]
+
+
+async def test_a_part_that_waits_is_given_up_with_its_connection(lab: SmppLab) -> None:
+    """A-17: what is certain is told, not a doubt."""
+    busy = Behaviour(receipts=False, refuse_part=2, refuse_status=0x58)
+    lab.centre.behave(busy)
+    patient = Limits(window=20, again_after=60)
+    async with talking(lab.port, lab.data_dir, limits=patient) as talk:
+        talk.account.submit([message(0, "党" * 150)])
+        await until(lambda: talk.account.room() == patient.window - 1)
+        lab.centre.hang_up()
+        await until(lambda: talk.told)
+    [outcome] = talk.told["message-0"]
+    assert isinstance(outcome, PermanentFailure)
+    assert outcome.detail == "1:0000000001 2:ESME_RTHROTTLED 3:0000000002"
 
 
 async def test_a_receipt_may_come_before_its_answer(lab: SmppLab) -> None:
