@@ -3,7 +3,7 @@
 Built from the tallies: how many came into a state, in slots of ten seconds.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +17,7 @@ POINTS = 120  # at most
 ROWS = 12  # of the table that says the same
 SHORT = timedelta(hours=1)  # a course within it is told with seconds
 RATE_OVER = timedelta(seconds=60)
+RATE_FROM = timedelta(seconds=2)  # less of a run tells no rate
 SLOT = timedelta(seconds=SLOT_SECONDS)
 PAUSE = 2 * SLOT  # in which nothing leaves: then it stood still
 _LINES: Mapping[str, frozenset[str]] = {
@@ -51,18 +52,27 @@ def change(slot: int, state: str, n: int) -> Change:
     return Change(at=EPOCH + timedelta(seconds=slot), state=state, n=n)
 
 
+def totals(changes: Iterable[Change]) -> dict[str, int]:
+    """How many are in each state now."""
+    found: Counter[str] = Counter()
+    for one in changes:
+        found[one.state] += one.n
+    return {state: n for state, n in found.items() if n}
+
+
 def course(changes: Iterable[Change]) -> list[Moment]:
-    """From the first message on, at the end of every slot in which one was sent or
-    told of, at most POINTS of them."""
+    """From the first message on, at both ends of every time in which some were sent or
+    told of, at most POINTS of them. What has no instant is of before there were any."""
     slots: dict[datetime, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for one in changes:
         for line, states in _LINES.items():
-            if one.state in states:
+            if one.state in states and one.at > EPOCH:
                 slots[one.at][line] += one.n
     moments: list[Moment] = []
     totals = dict.fromkeys(_LINES, 0)
     for at in sorted(slots):
-        if not moments:
+        # Where nothing happened for a while the lines are level, not slowly rising.
+        if not moments or moments[-1].at < at:
             moments.append(Moment(at=at, **totals))
         for line in _LINES:
             totals[line] += slots[at][line]
@@ -102,16 +112,34 @@ def lines(moments: Sequence[Moment], planned: int) -> dict[str, str]:
 
 
 def rate(changes: Iterable[Change], now: datetime, started: datetime) -> float:
-    """Messages a second that were sent during the last minute, or since it went on."""
-    since = max(started, now - RATE_OVER)
-    slots: dict[datetime, int] = defaultdict(int)
+    """Messages a second that were sent during the last minute, or since it went on; 0
+    as long as that is too short to tell."""
+    slots: Counter[datetime] = Counter()
     for one in changes:
-        if one.state in _LINES["sent"] and one.at + SLOT > since:
+        if one.state in _LINES["sent"] and one.at + SLOT > started:
             slots[one.at] += one.n
     busy = sorted(at for at, n in slots.items() if n > 0)
-    for before, after in pairwise([since, *busy]):
-        if after - before > PAUSE:
-            since = max(since, after)
+    if not busy:
+        return 0.0
+    # Whole slots: one that is counted for a part of its time makes the rate jump.
+    since = max(_went_on(busy, started), _slot(now - RATE_OVER))
+    if now - since < RATE_FROM:
+        return 0.0
     sent = sum(n for at, n in slots.items() if at + SLOT > since)
-    seconds = max((now - since) / timedelta(seconds=1), 1.0)
-    return max(0.0, sent / seconds)
+    return max(0.0, sent / ((now - since) / timedelta(seconds=1)))
+
+
+def _went_on(busy: Sequence[datetime], started: datetime) -> datetime:
+    """Since when messages leave without a pause. Within the slot of the start that is
+    the start; of a pause the end is not known so well: from the next slot on."""
+    first = busy[0]
+    for before, after in pairwise(busy):
+        if after - before > PAUSE:
+            first = after
+    return started if first <= started else first + SLOT
+
+
+def _slot(at: datetime) -> datetime:
+    """The first that begins then or later."""
+    whole = -(-(at - EPOCH) // SLOT)
+    return EPOCH + whole * SLOT

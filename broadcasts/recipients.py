@@ -9,8 +9,9 @@ from typing import Any
 
 import xlsxwriter
 
-from broadcasts import sweep
+from broadcasts import plot, sweep
 from broadcasts.notices import announce, find
+from broadcasts.plot import Change
 from broadcasts.tables import Attendance, Broadcast
 from gateway import audit
 from gateway import database as db
@@ -66,11 +67,12 @@ class Answers:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
     """`states` together are `broadcast.planned`, once its people are written down;
-    `counts` has every bucket."""
+    `counts` has every bucket. `changes` led to them: both are of one instant."""
 
     broadcast: Broadcast
     states: Mapping[OutboundState, int]
     answers: Answers | None
+    changes: Sequence[Change] = ()
 
     @property
     def counts(self) -> Mapping[Bucket, int]:
@@ -129,10 +131,13 @@ async def counts(broadcast_id: int) -> Mapping[Bucket, int]:
 
 async def states(broadcast_id: int) -> Mapping[OutboundState, int]:
     """As the tallies tell it; a state that nobody is in is not there."""
-    found: dict[OutboundState, int] = {
-        OutboundState(state): n
-        for state, n in (await moves.counts(broadcast_id)).items()
-    }
+    return await _with_those_under_way(broadcast_id, await moves.counts(broadcast_id))
+
+
+async def _with_those_under_way(
+    broadcast_id: int, counted: Mapping[str, int]
+) -> Mapping[OutboundState, int]:
+    found = {OutboundState(state): n for state, n in counted.items()}
     waiting = found.get(_PLANNED, 0)
     if gone := min(waiting, await _number_under_way(broadcast_id) if waiting else 0):
         found[_SENDING] = found.get(_SENDING, 0) + gone
@@ -189,11 +194,22 @@ async def overview(actor: Actor, id: int) -> Overview:
     """The broadcast with its numbers. Raises NotFound."""
     actor.require(Action.READ)
     broadcast = await find(actor, id)
+    changes = await _changes(id)
     return Overview(
         broadcast=broadcast,
-        states=await states(id),
+        states=await _with_those_under_way(id, plot.totals(changes)),
         answers=await answers(id) if broadcast.rsvp else None,
+        changes=changes,
     )
+
+
+async def _changes(id: int) -> list[Change]:
+    found = await db.rows(
+        "SELECT slot, state, SUM(n) AS n FROM tallies WHERE broadcast_id = ? "
+        "GROUP BY slot, state ORDER BY slot",
+        id,
+    )
+    return [plot.change(row["slot"], row["state"], int(row["n"])) for row in found]
 
 
 def states_of(filter: str) -> tuple[str, ...]:

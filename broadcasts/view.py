@@ -8,7 +8,7 @@ from typing import Any
 from broadcasts import canary, notices, plot, preview, recipients, sweep
 from broadcasts.again import partly as in_part
 from broadcasts.notices import wrote
-from broadcasts.plot import Change, Moment
+from broadcasts.plot import Moment
 from broadcasts.preview import Preview
 from broadcasts.recipients import (
     BUCKET_LABELS,
@@ -244,10 +244,9 @@ _STATE_LABELS: Mapping[OutboundState, str] = {
 async def progress(core: Core, found: Overview) -> dict[str, Any]:
     broadcast, said = found.broadcast, found.answers
     id = broadcast.id
-    changes = await _changes(id)
     rate = 0.0
     if broadcast.started_at is not None:
-        rate = plot.rate(changes, core.clock.now(), broadcast.started_at)
+        rate = plot.rate(found.changes, core.clock.now(), broadcast.started_at)
     planning = broadcast.state == _B.PLANNING
     return {
         "planned": broadcast.planned,
@@ -276,18 +275,9 @@ async def progress(core: Core, found: Overview) -> dict[str, Any]:
             if found.states.get(state)
         ],
         "unknown": await _unknown(core, found),
-        "plot": plot_of(plot.course(changes), broadcast.planned),
+        "plot": plot_of(plot.course(found.changes), broadcast.planned),
         "rsvp": None if said is None else asdict(said),
     }
-
-
-async def _changes(id: int) -> list[Change]:
-    found = await rows(
-        "SELECT slot, state, SUM(n) AS n FROM tallies WHERE broadcast_id = ? "
-        "AND slot > 0 GROUP BY slot, state ORDER BY slot",
-        id,
-    )
-    return [plot.change(row["slot"], row["state"], int(row["n"])) for row in found]
 
 
 def plot_of(moments: Sequence[Moment], planned: int) -> dict[str, Any] | None:
@@ -354,7 +344,7 @@ async def _time_left(
     if rate > 0:
         seconds = int(sum(int(row["n"]) for row in waiting) / rate) + 1
     if seconds <= 60:
-        return phrase("马上发完")
+        return phrase("1 分钟内发完")
     if seconds < 7200:
         return phrase("约 {n} 分钟后发完", n=-(-seconds // 60))
     return phrase("约 {n} 小时后发完", n=-(-seconds // 3600))

@@ -52,7 +52,7 @@ async def first_values(count: int) -> list[str]:
 
 
 async def test_the_others_follow_once_the_first_came_through(
-    core: Core, county: County, sms: Recorder
+    core: Core, county: County, sms: Recorder, clock: ManualClock
 ) -> None:
     id = await started(core, county)
     assert await canary_of(id) == ("running", "waiting")
@@ -62,6 +62,7 @@ async def test_the_others_follow_once_the_first_came_through(
     assert (progress["rate"], progress["left"]) == (0, "")  # nobody can know yet
     await tick(core)
     assert await canary_of(id) == ("running", "passed")
+    clock.advance(timedelta(seconds=5))
     assert (await progress_of(core, county, id))["rate"] > 0
     await drain(core)
     assert len(set(sms.to)) == len(sms.to) == ALL

@@ -62,7 +62,32 @@ def test_the_rate_is_that_of_the_last_minute() -> None:
     assert plot.rate([], now, now) == 0
 
 
+def steady(first: int, last: int) -> list[plot.Change]:
+    """Twenty a second from the one second to the other, as the tallies have it."""
+    return [change((AT + n) // 10 * 10, "accepted", 20) for n in range(first, last)]
+
+
+def rate_at(second: int, run: list[plot.Change]) -> float:
+    started = datetime.fromtimestamp(AT + 3, UTC)
+    return plot.rate(run, datetime.fromtimestamp(AT + second, UTC), started)
+
+
+def test_a_steady_rate_stays_where_it_is() -> None:
+    for second in range(5, 130):
+        assert rate_at(second, steady(3, second)) == 20
+
+
 def test_a_pause_is_no_part_of_the_rate() -> None:
-    later = [change(AT + 50, "accepted", 200), change(AT + 60, "accepted", 200)]
-    now = datetime.fromtimestamp(AT + 70, UTC)
-    assert plot.rate([*run(1), *later], now, now - timedelta(hours=1)) == 20
+    """At first nobody can tell; then it is told rightly, for as long as the pause is
+    within the minute and after."""
+    before = steady(3, 117)
+    for second in range(148, 152):
+        assert rate_at(second, before + steady(147, second)) == 0
+    for second in range(152, 290):
+        assert rate_at(second, before + steady(147, second)) == 20
+
+
+def test_the_lines_are_level_where_nothing_happened() -> None:
+    moments = plot.course(steady(0, 20) + steady(80, 100))
+    level = [one for one in moments if one.sent == 400]
+    assert [(one.at.timestamp() - AT) for one in level] == [20, 80]

@@ -6,9 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from broadcasts import notices, recipients, running
+from broadcasts import notices, recipients, running, view
 from broadcasts.schedule import tick
 from broadcasts.tables import Broadcast
+from gateway import database as db
 from gateway.clock import ManualClock
 from gateway.contract import Address, AddressKind, MessageKind
 from gateway.core import Core
@@ -59,6 +60,26 @@ async def test_a_notice_runs_from_approval_to_its_end(
     assert overview.open_questions == 1
     assert sms.sent[0].text == "党员0同志，周五开会。参加回1，不参加回2。拒收请回复R"
     assert Counter(sms.to).most_common(1)[0][1] == 1
+
+
+async def test_the_numbers_and_the_course_are_of_one_instant(
+    core: Core, county: County, sms: Recorder
+) -> None:
+    """What happens between two looks is on neither of them."""
+    await county.crowd(3)
+    broadcast = await county.approved()
+    await running.start(core, county.clerk, broadcast.id)
+    sms.answers[phone(1)] = PermanentFailure("no_such_number")
+    await drain(core)
+    found = await recipients.overview(county.clerk, broadcast.id)
+    [reached] = await Outbound.filter(value=phone(0))
+    async with db.transaction():
+        await moves.advance([Move(reached.id, "delivered")], core.clock.now())
+    shown = await view.progress(core, found)
+    numbers = {one["state"]: one["number"] for one in shown["buckets"]}
+    assert (numbers["accepted"], numbers["delivered"], numbers["refused"]) == (2, 0, 1)
+    last = shown["plot"]["last"]
+    assert (last.sent, last.delivered, last.refused) == (3, 0, 1)
 
 
 async def test_fifty_starts_are_one(core: Core, county: County, sms: Recorder) -> None:
