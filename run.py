@@ -7,7 +7,9 @@ import asyncio
 import dataclasses
 import gc
 import os
+import re
 import signal
+import sqlite3
 import sys
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
@@ -21,6 +23,7 @@ import structlog
 import typer
 import uvloop
 from aiohttp import web
+from tortoise.exceptions import BaseORMException
 
 import adapters
 from adapters.sandbox import pages as sandbox_pages
@@ -326,9 +329,13 @@ def welcome(checked: Settings, password: str | None) -> None:
     sys.stdout.flush()
 
 
+_NO_DATABASE = (*postgres.UNUSABLE, sqlite3.Error, BaseORMException)
+
+
 @contextmanager
-def explained() -> Iterator[None]:
-    """Errors that people can mend are told in words, not as a traceback."""
+def explained(status: int = 1) -> Iterator[None]:
+    """Errors that people can mend are told in words, not as a traceback. `status` is
+    that of what could not be done; of wrong settings it is 2."""
     try:
         yield
     except SettingsError as error:
@@ -337,10 +344,15 @@ def explained() -> Iterator[None]:
         raise typer.Exit(2) from None
     except GatewayError as error:
         typer.echo(f"{error.code}: {error.detail}", err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(status) from None
+    except _NO_DATABASE as error:
+        typer.echo(f"the database: {error or type(error).__name__}", err=True)
+        if re.search("no such table|relation .* does not exist", str(error)):
+            typer.echo("it is empty or of another version: run.py migrate", err=True)
+        raise typer.Exit(status) from None
     except OSError as error:
         typer.echo(f"can't start: {error}", err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(status) from None
 
 
 def loaded(file: Path) -> Settings:
@@ -417,9 +429,10 @@ def verify_command(
 ) -> None:
     """Recount what is promised: planned = the sum of the states, and the rest.
 
-    Ends with 1 where something does not hold. The gateway may run meanwhile.
+    Ends with 1 where something does not hold, and with 2 where nothing could be
+    counted. The gateway may run meanwhile.
     """
-    with explained():
+    with explained(status=2):
         run(_verify(loaded(context.obj), broadcast, as_json))
 
 

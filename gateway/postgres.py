@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from itertools import count
+from socket import gaierror
 from typing import Any, TypeVar
 
 import asyncpg  # type: ignore[import-untyped]
@@ -19,12 +20,10 @@ START_LOCK = 0x6C69616E78696E  # "lianxin": a number of our own
 _CUT_SECONDS = 0.05
 # What Tortoise leaves as it is tells of the server or the way there, not of the rows.
 # The last: the server ended this connection, and its end has not been seen yet.
-AWAY = (
-    OSError,  # and TimeoutError with it
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-)
+_SAID = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+AWAY = (OSError, *_SAID)  # and TimeoutError with the first
+# While nothing but the database has been asked for anything yet.
+UNUSABLE = (*_SAID, ConnectionError, TimeoutError, gaierror)
 T = TypeVar("T")
 _LOGIN = ("host", "port", "user", "password", "database", "ssl")
 

@@ -140,6 +140,36 @@ async def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
         assert "Traceback" not in errors
 
 
+async def test_a_database_that_is_of_no_use_is_said(
+    tmp_path: Path, postgres_server: str
+) -> None:
+    """Wrong name, wrong port, empty, no database at all: in words, and `verify` does
+    not sound as if a promise were broken."""
+    nowhere = "postgres://postgres@127.0.0.1:1/lianxin"
+    async with installation(tmp_path) as gateway:
+        for url, said in (
+            (f"{postgres_server}/nowhere", '"nowhere" does not exist'),
+            (f"{postgres_server}/postgres", "run.py migrate"),
+            (nowhere, "refused"),
+        ):
+            status, out, errors = await command(gateway, "verify", DATABASE_URL=url)
+            assert (status, out) == (2, "")
+            assert said in errors
+            assert "Traceback" not in errors
+        status, _, errors = await command(gateway, DATABASE_URL=nowhere)
+        assert (status, errors.startswith("the database: ")) == (1, True)
+        file = gateway.data_dir / "lianxin.sqlite3"
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+        status, _, errors = await command(gateway, "verify")
+        assert (status, "run.py migrate" in errors) == (2, True)
+        file.write_bytes(b"x" * 4096)
+        for words in (("verify",), ()):
+            status, _, errors = await command(gateway, *words)
+            assert "the database: file is not a database" in errors
+            assert "Traceback" not in errors
+
+
 async def test_help_and_check(tmp_path: Path) -> None:
     async with installation(tmp_path) as gateway:
         status, out, _ = await command(gateway, "--help")
@@ -168,7 +198,7 @@ async def test_verify_counts_beside_the_running_gateway(tmp_path: Path) -> None:
         assert (status, errors) == (0, "")
         assert out.endswith("everything holds\n")
         status, out, errors = await command(gateway, "verify", "--broadcast", "999")
-        assert (status, out) == (1, "")
+        assert (status, out) == (2, "")
         assert errors == "not_found: there is no broadcast 999\n"
         base = sqlite3.connect(gateway.data_dir / "lianxin.sqlite3", timeout=5)
         base.execute("UPDATE audit SET actor = 'x' WHERE id = 1")
