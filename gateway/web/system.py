@@ -52,12 +52,12 @@ async def show_storage(request: web.Request, actor: Actor) -> web.StreamResponse
 async def _context(request: web.Request) -> dict[str, Any]:
     background = request.app.get(BACKGROUND)
     if background is None:
-        return {"nodes": [], "leases": [], "several": False}
+        return {"nodes": [], "leases": [], "running": 0}
     nodes, leases = await background.cluster()
     return {
         "nodes": [_node(request, one) for one in nodes],
         "leases": [_lease(request, one) for one in leases],
-        "several": sum(one.alive for one in nodes) > 1,
+        "running": sum(one.alive for one in nodes),
     }
 
 
@@ -71,7 +71,10 @@ def _node(request: web.Request, node: NodeView) -> Row:
         "seen_at": node.seen_at,
         "state": _state(node),
         "ended": _part(request, node.ended) if node.ended else "",
-        "parts": [_told(request, name, node) for name in sorted(node.parts)],
+        # What a process that is gone said last of its parts tells nothing any more.
+        "parts": [
+            _told(request, name, node) for name in sorted(node.parts) if node.alive
+        ],
         "troubles": sorted(node.storage.troubles) if node.alive else [],
         "spooled_mib": node.storage.spooled / MIB,
         "free_mib": node.storage.free // MIB,

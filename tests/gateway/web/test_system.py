@@ -90,6 +90,23 @@ async def test_a_second_process_and_its_trouble_are_seen(
     assert "“消息分派”反复出错" in text
 
 
+async def test_of_a_lost_process_nothing_looks_well(
+    console: Console, clock: ManualClock
+) -> None:
+    """Its parts were well when it was heard of last; now nobody knows."""
+    at = await nodes.now(db.rows, clock)
+    part = {"well": True, "deaths": 0, "error": "", "silent": 0.1}
+    other = await nodes.begin(db.rows, frozenset({Role.SENDER}), at)
+    chief = await console.browser("administrator_county")
+    for ago, shown_of_it in ((timedelta(0), True), (nodes.ALIVE, False)):
+        seen = at - ago - timedelta(seconds=1)
+        await nodes.seen(db.rows, other, seen, {"parts": {"sender:far": part}})
+        text = await shown(chief, "/system/state")
+        assert ("发送：far" in text) is shown_of_it
+        assert ("失去联系" in text) is not shown_of_it
+        assert ("2 个在运行" in text) is shown_of_it
+
+
 async def _is_there(core: Core) -> bool:
     return not core.space.reserve_gone
 
