@@ -13,6 +13,7 @@ import structlog
 from gateway.channels import Channel
 from gateway.contract import Answered, OutboundMessage, Outcome, Streams
 from gateway.errors import DeliveryError, OutcomeUnknown
+from gateway.text import segment_count
 
 log = structlog.get_logger()
 
@@ -24,6 +25,10 @@ class Link(Protocol):
 
     def has_session(self) -> bool | None:
         """Whether messages could be written now; None where no session is kept."""
+        ...
+
+    def permits(self, batch: Sequence[OutboundMessage]) -> int:
+        """How much of the account's rate these take."""
         ...
 
     def submit(self, batch: Sequence[OutboundMessage]) -> None: ...
@@ -68,6 +73,14 @@ class Session:
         found = self._adapter.connections()
         return any(one.state == "open" for one in found) if found else None
 
+    def permits(self, batch: Sequence[OutboundMessage]) -> int:
+        """A carrier counts each part of a long message."""
+        segments = self._channel.capabilities.segments
+        if segments is None:
+            return len(batch)
+        signature = self._channel.common.signature
+        return sum(segment_count(signature + one.text, segments) for one in batch)
+
     def submit(self, batch: Sequence[OutboundMessage]) -> None:
         self._flying.update(message.id for message in batch)
         self._adapter.submit(batch)
@@ -104,6 +117,10 @@ class Calls:
 
     def has_session(self) -> bool | None:
         return None
+
+    def permits(self, batch: Sequence[OutboundMessage]) -> int:
+        """A provider counts calls, whatever a message costs."""
+        return len(batch)
 
     def submit(self, batch: Sequence[OutboundMessage]) -> None:
         size = self._channel.capabilities.batch_size

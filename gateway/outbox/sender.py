@@ -107,6 +107,7 @@ class Sender:
         self._late: OrderedDict[str, Flying] = OrderedDict()
         self._answered: list[Answered] = []  # waits for the commit that settles it
         self._chunk: Row | None = None  # leased, with recipients left
+        self._permits_each = 1  # that a message took lately, rounded up
         self._known_cap: Cap | None = None
         self._cap_at = 0.0
         self._went_well = False  # the last answer, since the last commit
@@ -415,8 +416,9 @@ class Sender:
         has_session = self._link.has_session()
         if has_session is not None:
             self._not_reached(self.breaker.looked(has_session))
-        room = min(self._link.room(), self.pace.available())
-        return self.breaker.allowed(max(0, room))
+        permits = self.pace.available()
+        paced = max(1, permits // self._permits_each) if permits else 0
+        return self.breaker.allowed(max(0, min(self._link.room(), paced)))
 
     def _start(self, done: Round) -> None:
         """After the commit: the bytes leave."""
@@ -431,10 +433,13 @@ class Sender:
             self._flying[one.message.id] = Flying(
                 row, row["attempts"] + 1, at, chunk_id
             )
-        self.pace.use(len(done.admitted))
-        self.measure.sent(len(done.admitted))
-        self.breaker.left(len(done.admitted))
-        self._link.submit([one.message for one in done.admitted])
+        messages = [one.message for one in done.admitted]
+        permits = self._link.permits(messages)
+        self._permits_each = max(1, -(-permits // len(messages)))
+        self.pace.use(permits)
+        self.measure.sent(len(messages))
+        self.breaker.left(len(messages))
+        self._link.submit(messages)
 
     async def _settle(
         self,

@@ -16,6 +16,7 @@ import pytest
 from adapters import smpp
 from adapters.carrier.account import Account
 from adapters.smpp.simulator import Behaviour, Centre, serving
+from adapters.smpp.simulator.centre import part_of
 from gateway.channels import Channel, ChannelSet, channel
 from gateway.clock import Clock, ManualClock, SystemClock
 from gateway.contract import Connection
@@ -26,7 +27,7 @@ from gateway.outbox.report import Reports, reports
 from gateway.outbox.sender import Sender
 from gateway.outbox.shares import Balance
 from gateway.settings import ChannelCommon, Policy, Settings, Storage
-from gateway.tables import Chunk, Node, Outbound
+from gateway.tables import Chunk, Content, Node, Outbound
 from tests.gateway.outbox.test_chunks import BROADCAST, broadcast, states
 from tests.labs.carrier import Events, context, listening, until
 from tests.labs.smpp_lab import settings as login
@@ -128,6 +129,36 @@ async def test_a_throttling_centre_is_used_nearly_to_the_full(
     assert passed <= 1.2 * people / takes
     attempts = await Outbound.filter(throttled__gt=0).count()
     assert 0 < attempts <= centre.counts.throttled
+
+
+@pytest.mark.slow
+async def test_a_throttling_centre_gives_everybody_all_parts(
+    core: Core, clock: ManualClock, tmp_path: Path
+) -> None:
+    """A-7, A-17: it takes 30 parts a second where we were told 60; of nobody's long
+    message one part is missing, and none is there twice."""
+    people = 100
+    centre = Centre(Behaviour(throttle_rate=30.0, receipts=False), clock=clock)
+    centre.taken = []
+    async with serving(centre) as port:
+        busy = account("短信", port, tmp_path, clock, 60.0, connection_window=100)
+        core.channels = ChannelSet([busy])
+        assert isinstance(busy.adapter, Account)
+        await registered(core)
+        sender, now = Sender(core, busy), core.clock.now()
+        await Content.create(id=1, texts={"sms": "党" * 134}, hash="", created_at=now)
+        await broadcast(core, people)
+        async with listening(busy.adapter, Events()):
+            while await _is_unsettled(sender) or sender.in_flight:
+                await sender.step()
+                clock.advance(timedelta(milliseconds=20))
+                await asyncio.sleep(0.01)
+            await sender.step()
+    assert await states() == {"accepted": people}
+    assert centre.counts.throttled > 0
+    arrived = Counter((one.destination, part_of(one).number) for one in centre.taken)
+    assert len(arrived) == 2 * people
+    assert set(arrived.values()) == {1}
 
 
 async def test_hours_without_the_provider(core: Core, clock: ManualClock) -> None:

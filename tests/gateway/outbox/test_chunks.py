@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from contextvars import copy_context
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -31,7 +32,7 @@ from gateway.outbox.sender import Sender
 from gateway.settings import Settings, Storage
 from gateway.sla import Calendar
 from gateway.tables import Chunk, Content, Hold, Outbound
-from tests.labs.streams import Carrier, channel, new_sender
+from tests.labs.streams import CARRIER, Carrier, channel, new_sender
 
 SIZE = 20  # recipients of a chunk
 BROADCAST = 1
@@ -238,6 +239,28 @@ async def test_a_throttled_one_comes_again_and_costs_no_attempt(
     carrier.answer_all()
     await sender.step()
     assert await states() == {"accepted": 1}
+
+
+async def test_each_part_of_a_long_message_counts_for_the_rate(
+    core: Core, clock: ManualClock
+) -> None:
+    """A-7: a carrier that is told 20 a second counts what it is handed."""
+    rate, seconds = 20.0, 30
+    wide = Carrier(replace(CARRIER, window=1000, rate_per_second=rate))
+    core.channels = ChannelSet([channel(wide)])
+    sender = await new_sender(core)
+    now = core.clock.now()
+    await Content.create(id=1, texts={"sms": "党" * 134}, hash="", created_at=now)
+    await broadcast(core, 400)
+    parts = []
+    for _ in range(seconds):
+        before = len(wide.submitted)
+        while await sender.step():
+            wide.answer_all()
+        parts.append(2 * (len(wide.submitted) - before))
+        clock.advance(timedelta(seconds=1))
+    assert max(parts[1:]) <= rate
+    assert sum(parts) >= 0.9 * rate * seconds
 
 
 async def test_an_answer_overtakes_a_broadcast(
