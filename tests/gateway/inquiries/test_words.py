@@ -1,8 +1,11 @@
 """Codes in words for staff."""
 
+import re
+
 import pytest
 
 from gateway.inquiries import words
+from tests.labs.process import PROJECT
 
 
 def test_a_carriers_code_is_said_in_words_and_kept() -> None:
@@ -22,3 +25,19 @@ def test_a_carriers_code_is_said_in_words_and_kept() -> None:
 )
 def test_what_the_gate_decides_is_said_in_words(code: str) -> None:
     assert words.reason(code) != code
+
+
+OUTCOMES = re.compile(
+    r"(?:OutcomeUnknown|TransientFailure)\(\s*\"([a-z_]+)\"|\"unknown\",\s*\"(?!unknown)([a-z_]+)\""
+)
+
+
+def test_no_code_of_ours_for_what_is_in_doubt_is_shown_bare() -> None:
+    """What staff have to decide on is said in words, whoever made it unknown."""
+    found = set[str]()
+    for folder in ("adapters", "gateway/outbox"):
+        for file in (PROJECT / folder).rglob("*.py"):
+            if "simulator" not in file.parts:
+                found |= {"".join(one) for one in OUTCOMES.findall(file.read_text())}
+    assert {"no_answer", "not_settled", "process_ended"} <= found
+    assert {code for code in found if words.reason(code) == code} == set()
