@@ -3,6 +3,7 @@ what waits. From what its owner told: also where another process is the owner.""
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from gateway import addresses
@@ -21,6 +22,7 @@ from gateway.outbox.report import (
     UNREACHABLE,
     Report,
     reports,
+    why,
 )
 from gateway.phrases import phrase
 
@@ -39,6 +41,11 @@ CODES = {
     MOVING: "等的消息又发出了",
 }
 NOT_CONNECTED = "not_connected"
+_MEND_LOGIN = (
+    "请核对 settings.toml 里这个渠道的账号和密码，改好后重新启动；"
+    "被拒后隔一到十五分钟才再试，免得账号被锁。"
+)
+LOGIN_REFUSED = "login_refused"  # with the carrier's code behind a colon
 SELF_TEST = "self_test"
 _DIGITS = re.compile(r"\+?\d{7,}")
 _MAIL = re.compile(r"[\w.+-]+@[\w.-]+\w")
@@ -62,6 +69,7 @@ async def seen(core: Core, channel: Channel) -> dict[str, Any]:
         "blocked_until": _at(told.get("blocked_until")),
         "last_throttle": _at(told.get("last_throttle")),
         "open_since": _at(open_since),
+        "outage": await outage(channel.name, told) if open_since else None,
         "probe_at": None if told.get("away") else _at(probe_at),
         "probing": bool(told.get("probing")),
         "answers": told.get("answers", 0),
@@ -74,6 +82,35 @@ async def seen(core: Core, channel: Channel) -> dict[str, Any]:
         "waiting_since": _at(told.get("waiting_since")),
         "self_test": _self_test(told.get("self_test") or {}),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """Why nobody is reached: words, perhaps none. `refused`: somebody answered, and
+    did not let us in."""
+
+    why: str
+    refused: bool
+
+    @property
+    def mend(self) -> str:
+        return phrase(_MEND_LOGIN) if self.refused else ""
+
+
+async def outage(name: str, told: Report) -> Outage:
+    code = why(told)
+    return Outage(said(code), bool(code) and code == await _last_refusal(name))
+
+
+async def _last_refusal(name: str) -> str:
+    """Of a login: the carrier's code."""
+    found = await db.rows(
+        "SELECT code FROM channel_events WHERE channel = ? AND code LIKE ? "
+        "ORDER BY id DESC LIMIT 1",
+        name,
+        f"{LOGIN_REFUSED}:%",
+    )
+    return str(found[0]["code"]).partition(":")[2] if found else ""
 
 
 def _self_test(told: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,9 +19,10 @@ from gateway.core import Core
 from gateway.database import from_micros, rows, to_micros
 from gateway.errors import NotFound, RequestError
 from gateway.outbox import journal
-from gateway.outbox.account import in_words, said, state
+from gateway.outbox.account import in_words, outage, said, state
 from gateway.outbox.enqueue import Draft, enqueue
-from gateway.outbox.report import Report, reports
+from gateway.outbox.report import UNREACHABLE, Report, reports
+from gateway.phrases import phrase
 from gateway.web.hooks import hook_path
 
 EXAMPLES: Mapping[AddressKind, str] = {
@@ -32,6 +33,7 @@ EXAMPLES: Mapping[AddressKind, str] = {
 }
 PUSHES = ("report", "reply")  # what SMS providers push: receipts, and replies
 _TESTS_SHOWN = 3
+_MEND = "请检查 settings.toml 里的账号和网络；渠道恢复后会自动接着发。"
 
 
 async def cards(core: Core, actor: Actor, say: Any) -> list[dict[str, Any]]:
@@ -115,10 +117,18 @@ async def _last_error(
     )
     if not found or state(channel, told) == "ok":
         return None
-    mend = say("请检查 settings.toml 里的账号和网络；渠道恢复后会自动接着发。")
-    what, why = say(in_words(found[0]["code"])), said(found[0]["detail"])
-    told = say("{channel}：{why}", channel=what, why=why) if why else what
-    return {"at": from_micros(found[0]["at"]), "text": told, "mend": mend}
+    what, why, mend = in_words(found[0]["code"]), said(found[0]["detail"]), _MEND
+    if told.get("open_since"):
+        here = await outage(channel.name, told)
+        what, why = in_words(UNREACHABLE), here.why
+        if here.refused:
+            what, mend = "对方拒绝登录", here.mend
+    text = phrase("{channel}：{why}", channel=phrase(what), why=phrase(why))
+    return {
+        "at": from_micros(found[0]["at"]),
+        "text": say(text if why else what),
+        "mend": say(mend),
+    }
 
 
 def abilities(channel: Channel, say: Any) -> list[str]:

@@ -172,11 +172,20 @@ def _events(known: _Known, report: Report) -> list[tuple[str, str]]:
     """What staff is told: code and detail."""
     found = list[tuple[str, str]]()
     if (is_open := bool(report["open_since"])) != known.is_open:
-        trouble = str(report["trouble"]) if is_open else ""
-        found.append((UNREACHABLE if is_open else REACHED, trouble))
+        found.append(
+            (UNREACHABLE if is_open else REACHED, why(report) if is_open else "")
+        )
     if (is_stuck := bool(report["waiting_since"])) != known.is_stuck:
         found.append((STUCK if is_stuck else MOVING, ""))
     return found
+
+
+def why(report: Report) -> str:
+    """Why nobody is reached, as a code; empty: nobody knows. What a closed connection
+    ended with tells more than how its messages ended."""
+    shut = (one for one in report.get("connections", ()) if one["state"] != "open")
+    last = next((one["last_error"] for one in shut if one["last_error"]), "")
+    return str(last or report.get("trouble", ""))
 
 
 async def _write(

@@ -88,8 +88,46 @@ async def test_it_shows_what_the_owner_tells(
     assert "暂时没有进程负责这个渠道" in await shown(browser)
 
 
-def _closed(clock: ManualClock) -> Connection:
-    return Connection(name="1", state="closed", since=clock.now(), window=10, awaited=0)
+def _closed(clock: ManualClock, why: str = "") -> Connection:
+    return Connection(
+        name="1",
+        state="closed",
+        since=clock.now(),
+        window=10,
+        awaited=0,
+        last_error=why,
+    )
+
+
+async def test_why_nobody_is_reached_is_said_with_what_to_do(
+    browser: Browser, core: Core, carrier: Carrier, clock: ManualClock
+) -> None:
+    """Who refuses the login did answer: another thing to mend than the network. How
+    the last message ended says nothing of it."""
+    sender = await owned(core, clock)
+    sender.channel.trouble = "no_answer"
+    told = Reports(core, lambda: [sender])
+    await ChannelEvent.create(
+        channel="sms", key="1", code="login_refused:ESME_RINVPASWD", at=clock.now()
+    )
+    carrier.is_away = True
+    for why, heading, words in (
+        ("ESME_RINVPASWD", "对方拒绝登录", "登录密码不对 (ESME_RINVPASWD)"),
+        ("ConnectionRefusedError", "联系不上对方", "对方拒绝连接 (Conn"),
+    ):
+        carrier.shown = (_closed(clock, why),)
+        for _ in range(3):
+            await sender.step()
+            clock.advance(timedelta(seconds=5))
+        await told.step()
+        page, cards = await shown(browser), await shown(browser, "/channels/cards")
+        assert f"{heading}，已暂停发送" in page
+        assert words in page
+        assert f"{heading}：{words}" in cards
+        is_login = heading == "对方拒绝登录"
+        assert ("账号和密码，改好后重新启动" in page) is is_login
+        assert ("账号和密码，改好后重新启动" in cards) is is_login
+        assert "渠道没有回话" not in page + cards
 
 
 async def test_a_channel_in_trouble_says_so(browser: Browser, core: Core) -> None:
