@@ -1,6 +1,7 @@
 """The session engine over real sockets: answers, window, time-outs, the way back."""
 
 import asyncio
+import ssl
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from adapters.smpp import pdu
 from adapters.smpp.codec import SmppCodec
 from adapters.smpp.settings import MessageIds
 from adapters.smpp.simulator import Behaviour
-from adapters.smpp.simulator.centre import part_of
+from adapters.smpp.simulator.centre import Session, part_of
 from gateway.contract import Accepted, ChannelTrouble, DeliveryReceipt, OutboundMessage
 from gateway.errors import OutcomeUnknown, PermanentFailure, TransientFailure
 from gateway.retry import ceiling
@@ -468,6 +469,33 @@ async def test_too_many_binds_are_tried_again_soon(lab: SmppLab) -> None:
         lab.centre.behave(Behaviour(binds=2))
         await until(lambda: lab.centre.counts.binds == 2)
         await until(lambda: talk.account.room() == 200)
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_tls_insists_on_a_certificate_that_is_known(
+    lab: SmppLab, certificate: tuple[Path, Path], known: bool
+) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(*certificate)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: Session(lab.centre), "127.0.0.1", 0, ssl=tls
+    )
+    lab.centre.behave(QUIET)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        authority = {"tls_ca": certificate[0]} if known else {}
+        async with talking(
+            port, lab.data_dir, connect=known, tls=True, **authority
+        ) as talk:
+            if known:
+                [outcome] = await talk.stream([message(0)])
+                assert isinstance(outcome, Accepted)
+                return
+            await until(lambda: talk.account.connections()[0].last_error)
+            [seen] = talk.account.connections()
+            assert seen.last_error == "SSLCertVerificationError"
+    assert lab.centre.counts.binds == 0
 
 
 # --- the seam to the sender

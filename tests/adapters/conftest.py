@@ -1,4 +1,4 @@
-"""A certificate for the loopback servers of the mail tests."""
+"""A certificate for servers on the loopback interface."""
 
 import subprocess
 from pathlib import Path
