@@ -252,7 +252,7 @@ class SmppCodec:
             or kind == pdu.INTERMEDIATE
             or pdu.TAG_RECEIPTED_MESSAGE_ID in short.tlvs
         ):
-            receipt = receipts.read(short, self._ids)
+            receipt = receipts.read(short, self._ids, self._settings.stats)
             if receipt is not None:
                 return Delivery(sequence, token, self._receipt(receipt, short, frame))
         return Delivery(sequence, token, self._said(short, frame), nameless=True)
@@ -277,7 +277,8 @@ class SmppCodec:
             code=f"{word}:{error}" if error.strip("0") else word or "missing",
             address=Address(AddressKind.PHONE, address) if address else None,
             at=self._dates.read(done),
-            opted_out=error in self._settings.blacklist_errors,
+            opted_out=error in self._settings.blacklist_errors
+            or word in self._settings.blacklist_stats,
         )
 
     def _said(self, short: pdu.Short, frame: bytes) -> InboundMessage | Segment:

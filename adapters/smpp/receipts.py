@@ -53,8 +53,11 @@ class Receipt(NamedTuple):
     done: str  # digits, as written
 
 
-def read(short: pdu.Short, ids: "Ids") -> Receipt | None:
-    """None where neither text nor TLVs name a message."""
+def read(
+    short: pdu.Short, ids: "Ids", own: Mapping[str, ReceiptState]
+) -> Receipt | None:
+    """None where neither text nor TLVs name a message. `own` are this centre's words,
+    whole or up to the colon."""
     said = _USUAL.match(short.user_data)
     if said:
         id, done, word, error = said.groups()
@@ -68,6 +71,10 @@ def read(short: pdu.Short, ids: "Ids") -> Receipt | None:
     if not found:
         return None
     state = WORDS.get(stated, ReceiptState.UNKNOWN)
+    if own:
+        state = own.get(stated) or own.get(stated[:3]) or state
+    if short.esm_class & pdu.MESSAGE_TYPE == pdu.INTERMEDIATE:
+        state = ReceiptState.UNKNOWN  # an end it is not, whatever it says
     return Receipt(found, stated, state, failure, done.decode("ascii", "replace"))
 
 

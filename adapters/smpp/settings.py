@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from adapters._sms import MEANS, CodeMeaning, Means
+from gateway.contract import ReceiptState
 from gateway.settings import Secret
 
 
@@ -95,7 +96,9 @@ class Settings(BaseModel):
     wide_references: bool = False  # 16 bits: 66 instead of 67 characters a part
     message_ids: MessageIds = MessageIds.AS_IS
     codes: dict[StatusCode, CodeMeaning] = Field(default_factory=dict)
+    stats: dict[str, ReceiptState] = Field(default_factory=dict)  # `stat` of receipts
     blacklist_errors: frozenset[str] = frozenset()  # `err` of receipts
+    blacklist_stats: frozenset[str] = frozenset()
 
     answer_within_seconds: float = Field(60, gt=0, le=600)
     heartbeat_seconds: float = Field(10, gt=0, le=300)

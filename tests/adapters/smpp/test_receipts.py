@@ -229,6 +229,34 @@ def test_an_error_that_means_the_blacklist_is_an_opt_out() -> None:
     assert not receipt(dialect, stat="REJECTD", err="206").opted_out
 
 
+def test_a_centre_s_own_words() -> None:
+    dialect = codec(
+        stats={"MA:": "failed", "MA:0054": "unknown", "ARRIVED": "delivered"},
+        blacklist_stats=["MK:0001"],
+    )
+    for word, state in (
+        ("MA:0001", ReceiptState.FAILED),
+        ("ma:0001", ReceiptState.FAILED),
+        ("MA:0054", ReceiptState.UNKNOWN),
+        ("ARRIVED", ReceiptState.DELIVERED),
+        ("DELIVRD", ReceiptState.DELIVERED),
+        ("MK:0001", ReceiptState.UNKNOWN),
+    ):
+        found = receipt(dialect, stat=word)
+        assert found.state is state
+        assert found.opted_out == (word == "MK:0001")
+
+
+@pytest.mark.parametrize("word", ["DELIVRD", "UNDELIV", "ENROUTE"])
+def test_a_notification_in_between_is_no_end(word: str) -> None:
+    """C-2, 5.2.12: the first end stands, so this must not be taken for one."""
+    text = USUAL.format(id="42", stat=word, err="000", done="2611210931")
+    found = codec().decode(deliver(text, esm_class=pdu.INTERMEDIATE))
+    assert isinstance(found, Delivery)
+    assert isinstance(found.content, DeliveryReceipt)
+    assert (found.content.code, found.content.state) == (word, ReceiptState.UNKNOWN)
+
+
 @pytest.mark.parametrize(
     ("done", "at"),
     [
