@@ -120,11 +120,14 @@ class Line:
             self._asked.put(None)
             self._thread.join()
 
-    async def call(self, function: Callable[[Base], T]) -> T:
-        """The result of `function`; it runs also where the caller is cancelled."""
+    def ask(self, function: Callable[[Base], T]) -> asyncio.Future[T]:
+        """The result of `function`; it runs also where nobody waits for it any more."""
         future: asyncio.Future[T] = self._loop.create_future()
         self._asked.put((future, function))
-        return await future
+        return future
+
+    async def call(self, function: Callable[[Base], T]) -> T:
+        return await self.ask(function)
 
     def post(self, function: Callable[[Base], Any]) -> None:
         """Run `function` before what is asked later; nobody waits for it."""
@@ -307,9 +310,7 @@ class Sqlite(SqliteClient):
                 raise
             return result
 
-        line = await self.writer()
-        async with self._lock:
-            return await line.call(run)
+        return await self._next(run)
 
     async def run(self, work: Callable[[], Awaitable[T]]) -> T:
         """Run `work`, which awaits this database and nothing else, in a transaction of
@@ -317,7 +318,7 @@ class Sqlite(SqliteClient):
 
         Raises RuntimeError where it waits for anything else.
         """
-        context = copy_context()
+        context, line = copy_context(), await self.writer()
 
         def run(base: Base) -> T:
             self.begin(base)
@@ -329,9 +330,18 @@ class Sqlite(SqliteClient):
                 raise
             return result
 
+        return await self._next(run)
+
+    async def _next(self, run: Callable[[Base], T]) -> T:
+        """Behind what was asked before, without a step of the loop in between.
+
+        The lock keeps it out of a transaction of several steps, and is held no longer:
+        whose BEGIN is asked for later comes later.
+        """
         line = await self.writer()
         async with self._lock:
-            return await line.call(run)
+            answer = line.ask(run)
+        return await answer
 
     def begin(self, base: Base) -> None:
         """Runs in the writer's thread. Another process may hold the lock (D-4)."""
@@ -358,8 +368,13 @@ class Sqlite(SqliteClient):
         if (
             base.total_changes - self._changes > _CHANGES or self._commits > _COMMITS
         ) and self._writer is not None:
-            self._changes, self._commits = base.total_changes, 0
-            self._writer.post(_checkpoint)  # after the caller has its answer
+            self._writer.post(self._checkpoint)  # after the caller has its answer
+
+    def _checkpoint(self, base: Base) -> None:
+        if base.in_transaction:  # of somebody who was faster; its commit asks again
+            return
+        self._changes, self._commits = base.total_changes, 0
+        _checkpoint(base)
 
     async def execute_query(
         self, query: str, values: list[Any] | None = None
@@ -367,9 +382,7 @@ class Sqlite(SqliteClient):
         if _READS.match(query) and not _WRITES.search(query):
             return await self.read(query, values)
         if _ALONE.match(query):
-            line = await self.writer()
-            async with self._lock:
-                return await line.call(_statement(query, values))
+            return await self._next(_statement(query, values))
         return await self.write(_statement(query, values))
 
     async def execute_query_dict(

@@ -9,13 +9,15 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 from tortoise.exceptions import IntegrityError, OperationalError
 
 from gateway import database as db
 from gateway.errors import ReadTooSlow, StorageUnavailable
 from gateway.space import MIB, Space
-from gateway.sqlite import READERS
+from gateway.sqlite import _COMMITS, READERS
 from gateway.tables import Counter
+from tests.labs.locking import locked
 
 INSERT = "INSERT INTO counters (name, value) VALUES (?, ?)"
 ENDLESS = (
@@ -27,15 +29,6 @@ ENDLESS = (
 async def names() -> list[str]:
     found = await db.rows("SELECT name FROM counters ORDER BY name")
     return [row["name"] for row in found]
-
-
-@contextmanager
-def locked(url: str) -> Iterator[None]:
-    """Somebody else has the write lock."""
-    with closing(sqlite3.connect(_path(url))) as other:
-        other.execute("BEGIN IMMEDIATE")
-        yield
-        other.rollback()
 
 
 async def test_reads_never_wait_for_the_writer(sqlite_url: str) -> None:
@@ -187,6 +180,26 @@ async def test_the_log_starts_anew(sqlite_url: str) -> None:
             await db.execute_many(INSERT, given)
             await db.execute("DELETE FROM counters")
         assert _log_mib(sqlite_url) < 64
+
+
+async def test_the_log_starts_anew_between_transactions_only(sqlite_url: str) -> None:
+    """Its turn may come when somebody's transaction of several steps is open."""
+    async with db.opened(sqlite_url):
+
+        async def steps(name: str) -> None:
+            async with db.transaction():
+                await db.execute(INSERT, name, 1)
+                await asyncio.sleep(0)
+                await db.execute("DELETE FROM counters WHERE name = ?", name)
+
+        with capture_logs() as logs:
+            many = (db.execute(INSERT, f"n{n}", n) for n in range(_COMMITS + 10))
+            await asyncio.gather(*many, *(steps(f"s{n}") for n in range(50)))
+            await db.execute_many(INSERT, [(f"{n:0100}", n) for n in range(60_000)])
+            await db.execute("DELETE FROM counters")
+            await db.execute(INSERT, "last", 1)
+        assert logs == []
+        assert await names() == ["last"]
 
 
 @contextmanager

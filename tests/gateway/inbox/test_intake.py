@@ -1,9 +1,8 @@
 """Nothing is acknowledged that is not on the disk, whatever the database does."""
 
 import asyncio
-import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +22,7 @@ from gateway.inbox.intake import CROWD, DRAIN_BYTES
 from gateway.settings import Settings, Storage
 from gateway.sla import Calendar
 from gateway.tables import Inbound
+from tests.labs.locking import locked
 from tests.labs.process import until
 from tests.labs.wire import wired
 
@@ -54,15 +54,6 @@ async def running(inbox: Inbox) -> AsyncIterator[Inbox]:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-
-
-@contextmanager
-def locked(url: str) -> Iterator[None]:
-    """Another process writes and doesn't come to an end."""
-    with closing(sqlite3.connect(url.removeprefix("sqlite://"))) as other:
-        other.execute("BEGIN IMMEDIATE")
-        yield
-        other.rollback()
 
 
 async def stored() -> list[str]:
