@@ -5,6 +5,7 @@ one fsync serves all that came during the fsync before.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
@@ -35,14 +36,47 @@ class _Waiting:
             self.done.set_exception(error)
 
 
+class _Batch:
+    """The works of one transaction: those that wait when its turn comes."""
+
+    def __init__(self, waiting: deque[_Waiting]) -> None:
+        self._waiting = waiting
+        self._taken: list[_Waiting] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether what waits now will still be taken along."""
+        return self._taken is None
+
+    @property
+    def works(self) -> Sequence[_Waiting]:
+        """May be asked for in the writer's thread, while the loop adds to `waiting`."""
+        if self._taken is None:
+            taken: list[_Waiting] = []
+            self._taken = taken
+            while self._waiting and len(taken) < LARGEST:
+                taken.append(self._waiting.popleft())
+            taken.sort(key=lambda one: not one.early)
+        return self._taken
+
+    async def run(self) -> list[Any]:
+        return [None if one.done.done() else await one.work() for one in self.works]
+
+
 class Commits:
     """One per process; needs no start and no stop."""
 
     def __init__(self) -> None:
-        self._waiting: list[_Waiting] = []
-        self._committer: asyncio.Task[None] | None = None
+        self._waiting: deque[_Waiting] = deque()
+        self._running: dict[asyncio.Task[None], _Batch] = {}
 
-    async def run(self, work: Callable[[], Awaitable[T]], *, early: bool = False) -> T:
+    async def run(
+        self,
+        work: Callable[[], Awaitable[T]],
+        *,
+        early: bool = False,
+        queue: bool = False,
+    ) -> T:
         """Run `work` in a transaction; return its result once that is committed.
 
         On SQLite works run one after another in one transaction, in a task of their
@@ -54,7 +88,10 @@ class Commits:
         transaction, side by side.
 
         An `early` work comes before the others of its transaction: what became of a
-        message before the receipts that ask for it.
+        message before the receipts that ask for it. Works that wait while a transaction
+        runs come into the next one, together with whoever is back by then; a `queue`
+        work is too long for such courtesy: its transaction begins in the same moment
+        as the one before has ended.
 
         Raises StorageUnavailable where the database can't commit now: nothing of the
         work is stored. Never call it inside a transaction. A work awaits the database
@@ -65,65 +102,67 @@ class Commits:
                 return await work()
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(work, done, early))
-        if self._committer is None or self._committer.done():
+        if not self._running or (queue and not self._is_open()):
             self._start()
         return await done
 
+    def _is_open(self) -> bool:
+        return any(one.is_open for one in self._running.values())
+
     def _start(self) -> None:
         # An empty context: a batch must not run inside its first caller's transaction.
-        self._committer = asyncio.get_running_loop().create_task(
-            self._commit_all(), name="commits", context=Context()
+        batch = _Batch(self._waiting)
+        task = asyncio.get_running_loop().create_task(
+            self._commit(batch), name="commits", context=Context()
         )
+        self._running[task] = batch
+        task.add_done_callback(self._ended)
 
-    async def _commit_all(self) -> None:
-        batch: list[_Waiting] = []
-        try:
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Whatever is left waits for nothing more."""
+        del self._running[task]
+        if task.cancelled():
             while self._waiting:
-                batch, self._waiting = self._waiting[:LARGEST], self._waiting[LARGEST:]
-                batch.sort(key=lambda one: not one.early)
-                await _commit([one for one in batch if not one.done.done()])
-                # Who was served now may come along with the next.
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
+                self._waiting.popleft().done.cancel()
+        elif self._waiting and not self._is_open():
+            self._start()
+
+    async def _commit(self, batch: _Batch) -> None:
+        try:
+            await _commit(batch)
+            # Who was served now may come along with the next.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
         except asyncio.CancelledError:
-            for one in (*batch, *self._waiting):
+            for one in batch.works:
                 one.done.cancel()
-            self._waiting = []
             raise
 
 
-async def _commit(batch: Sequence[_Waiting]) -> None:
+async def _commit(batch: _Batch) -> None:
     try:
-        results = await _together(batch)
+        results = await db.atomic(batch.run)
     except StorageUnavailable as error:
-        for one in batch:  # no better alone, and each try may take seconds
+        for one in batch.works:  # no better alone, and each try may take seconds
             one.fail(StorageUnavailable(error.code, error.detail))
     except (Exception, asyncio.CancelledError) as error:
         if _stopping():
             raise
-        await _apart(batch, error)
+        await _apart(batch.works, error)
     else:
-        for one, result in zip(batch, results, strict=True):
+        for one, result in zip(batch.works, results, strict=True):
             one.succeed(result)
 
 
-async def _together(batch: Sequence[_Waiting]) -> list[Any]:
-    if not batch:
-        return []
-
-    async def works() -> list[Any]:
-        return [None if one.done.done() else await one.work() for one in batch]
-
-    return await db.atomic(works)
-
-
-async def _apart(batch: Sequence[_Waiting], error: BaseException) -> None:
-    if len(batch) == 1:
-        batch[0].fail(error)
+async def _apart(works: Sequence[_Waiting], error: BaseException) -> None:
+    """Each by itself, and its own error to each."""
+    if len(works) == 1:
+        works[0].fail(error)
         return
-    log.warning("commits.apart", works=len(batch), error=type(error).__name__)
-    for one in batch:
-        await _commit([one])
+    log.warning("commits.apart", works=len(works), error=type(error).__name__)
+    for one in works:
+        if not one.done.done():
+            await _commit(_Batch(deque([one])))
 
 
 def _stopping() -> bool:

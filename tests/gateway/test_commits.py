@@ -1,6 +1,7 @@
 """Group commit: one transaction for all that waits, an error for who deserves it."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -98,6 +99,33 @@ async def test_what_gathers_is_committed_together(sqlite_url: str) -> None:
         await asyncio.gather(*gathered)
         assert len(await names()) == 100
     assert len(set(began)) == 1  # one transaction for the hundred
+
+
+async def test_a_queued_work_needs_no_step_of_the_loop(sqlite_url: str) -> None:
+    """It waits in the writer's thread, and takes along who waits when it begins."""
+    runs_first, may_end, second_ran = (threading.Event() for _ in range(3))
+
+    async def first() -> None:
+        runs_first.set()
+        assert may_end.wait(30)
+
+    async def second() -> None:
+        second_ran.set()
+
+    async with db.opened(sqlite_url):
+        commits = Commits()
+        runs: list[str] = []
+        began = asyncio.ensure_future(commits.run(first))
+        assert await asyncio.to_thread(runs_first.wait, 30)
+        queued = asyncio.ensure_future(commits.run(second, queue=True))
+        for _ in range(10):  # until it stands behind the first
+            await asyncio.sleep(0)
+        along = asyncio.ensure_future(commits.run(work("along", "stored", runs)))
+        await asyncio.sleep(0)
+        may_end.set()
+        assert second_ran.wait(30)  # while the loop stands still
+        await asyncio.gather(began, queued, along)
+        assert (await names(), runs) == (["along"], ["along"])
 
 
 async def test_who_gave_up_before_the_start_is_left_out(sqlite_url: str) -> None:
