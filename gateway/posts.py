@@ -9,7 +9,7 @@ import structlog
 from gateway.channels import Channel
 from gateway.contract import Accept, DeliveryReceipt, Event, Listens
 from gateway.core import Core
-from gateway.inbox.store import key_of
+from gateway.inbox.rows import key_of
 from gateway.leases import Lease, LeaseLost
 from gateway.outbox import self_test
 from gateway.outbox.sender import Sender

@@ -199,6 +199,7 @@ class Runtime:
             start("reports", Reports(self.core, self._owned).run, PATIENCE_SECONDS)
         if Role.WEB in self.roles:
             start("router", self._router.run)
+            self.inbox.routed_by(self._router)
         if self._signals is not None:
             self._signals.attach()
             self._signals.on_change(self._changed)

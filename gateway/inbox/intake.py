@@ -6,17 +6,22 @@ there.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
+from math import inf
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 from tortoise.exceptions import BaseORMException
 
+from gateway import database as db
 from gateway.contract import Event
 from gateway.core import Core
 from gateway.errors import StorageUnavailable
+from gateway.inbox.bulk.world import Message
+from gateway.inbox.routed import Route, Routed
 from gateway.inbox.spool import Record, Spool, encode
 from gateway.inbox.store import Stored, store
 from gateway.outbox import follow
@@ -28,8 +33,20 @@ CROWD = 8  # deliveries that wait at once
 PRESSED_SECONDS = 0.2  # since a crowd was last seen
 GATHER_SECONDS = 0.005  # for a crowd to come back, at most
 PATIENCE_SECONDS = 2.0  # for a commit; providers wait about five for their answer
+ROUTED_AT_ONCE = 256  # events of several deliveries, while more are on their way
+MOST_ROUTED = 1000  # events of one delivery, so that its answer is not late
 DRAIN_BYTES = 1024 * 1024  # of the spool, in one commit
 LOOK_SECONDS = 60.0  # between two looks at the reserve
+
+
+class Routing(Protocol):
+    """The router, for messages that are not stored yet."""
+
+    async def route(self, messages: Sequence[Message]) -> Routed:
+        """Inside a transaction that has the only writer."""
+
+    async def tell(self, routed: Routed) -> None:
+        """After it was committed."""
 
 
 Told = Callable[[Exception | None], None]
@@ -45,20 +62,66 @@ class _Delivery(NamedTuple):
         self.told(StorageUnavailable("not_stored", why))
 
 
+class _Batch:
+    """The deliveries of one transaction: of those that wait once it is asked for them,
+    by the writer's thread perhaps, while the loop adds to them."""
+
+    def __init__(
+        self,
+        waiting: deque[_Delivery],
+        most: float = inf,  # events of several deliveries
+        on_taken: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._waiting, self._most, self._on_taken = waiting, most, on_taken
+        self._taken: list[_Delivery] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._taken is None
+
+    @property
+    def deliveries(self) -> Sequence[_Delivery]:
+        if self._taken is None:
+            self._taken = self._take()
+            self._on_taken()
+        return self._taken
+
+    def _take(self) -> list[_Delivery]:
+        taken, count = list[_Delivery](), 0
+        while self._waiting:
+            count += len(self._waiting[0].events)
+            if taken and count > self._most:
+                break
+            taken.append(self._waiting.popleft())
+        return taken
+
+    @property
+    def events(self) -> list[tuple[str, Event]]:
+        return [(one.channel, event) for one in self.deliveries for event in one.events]
+
+
 class Inbox:
     """One committer for all channels of this process."""
 
     def __init__(self, core: Core, patience: float = PATIENCE_SECONDS) -> None:
         storage = core.settings.storage
         self._core = core
+        self._router: Routing | None = None
         self._patience = patience
-        self._waiting: list[_Delivery] = []
+        self._waiting: deque[_Delivery] = deque()
         self._pressed_until = -1.0
         self._crowd = 0  # deliveries in the last commit, where they were many ...
         self._took = 0.0  # ... and the seconds it took
         self._back = asyncio.Event()  # as many wait again
-        self._attempt: asyncio.Future[Stored] | None = None
+        self._news = asyncio.Event()  # of deliveries, and of commits
+        self._attempts: set[asyncio.Future[Stored]] = set()
+        self._late: asyncio.Future[Stored] | None = None  # that was given up last
         self._spool = Spool(storage.data_dir / "spool", storage.spool_mib * 1024 * 1024)
+
+    def routed_by(self, router: Routing) -> None:
+        """From now on messages are decided on in the transaction that stores them,
+        where there is time for it: on SQLite, with no crowd waiting."""
+        self._router = router
 
     @property
     def spooled(self) -> int:
@@ -87,6 +150,7 @@ class Inbox:
             asyncio.get_running_loop().call_soon(told, None)
             return
         self._waiting.append(_Delivery(channel, events, told))
+        self._news.set()
         if len(self._waiting) == 1:
             self._core.wakeups.wake("inbox")
         if len(self._waiting) == self._crowd:
@@ -105,6 +169,9 @@ class Inbox:
                 await self._core.wakeups.wait("inbox", 1.0)
                 await self.drain()
                 while self._waiting:
+                    if self._routes():
+                        await self._overlapping()
+                        continue
                     await self._gather()
                     began = loop.time()
                     await self.commit()
@@ -119,11 +186,10 @@ class Inbox:
             log.warning("spool.not_opened", errno=error.errno)
 
     def _close(self) -> None:
-        if self._attempt is not None:
-            self._attempt.cancel()
-        for delivery in self._waiting:
-            delivery.fail("stopping")
-        self._waiting = []
+        for attempt in self._attempts:
+            attempt.cancel()
+        while self._waiting:
+            self._waiting.popleft().fail("stopping")
         self._spool.close()
 
     async def _look(self) -> None:
@@ -147,27 +213,63 @@ class Inbox:
             async with asyncio.timeout(min(self._took, GATHER_SECONDS)):
                 await self._back.wait()
 
+    def _routes(self) -> bool:
+        """Whether there is time to route what comes before it is acknowledged."""
+        if self._router is None or db.is_postgres():
+            return False
+        return not (self.is_pressed() or self._spool.waiting)
+
+    async def _overlapping(self) -> None:
+        """Two commits at a time: what comes while one is written goes into the next,
+        which begins in the moment when the first has ended."""
+        loop = asyncio.get_running_loop()
+        heard = partial(loop.call_soon_threadsafe, self._news.set)
+        under_way: dict[asyncio.Task[None], _Batch] = {}
+        try:
+            while self._routes() and (self._waiting or under_way):
+                is_open = any(one.is_open for one in under_way.values())
+                if self._waiting and not is_open and len(under_way) < 2:
+                    batch = _Batch(self._waiting, ROUTED_AT_ONCE, heard)
+                    task = asyncio.create_task(self._commit_batch(batch, routes=True))
+                    task.add_done_callback(lambda _: self._news.set())
+                    under_way[task] = batch
+                self._news.clear()
+                await self._news.wait()
+                for task in [one for one in under_way if one.done()]:
+                    del under_way[task]
+                    task.result()
+        except asyncio.CancelledError:
+            for task in under_way:
+                task.cancel()
+            raise
+        finally:
+            await asyncio.gather(*under_way)
+
     async def commit(self) -> None:
         """One transaction for all that waits; after a failure, one for each."""
-        batch, self._waiting = self._waiting, []
-        self._crowd = len(batch) if len(batch) >= CROWD else 0
+        batch = _Batch(self._waiting)
+        many = len(batch.deliveries)
+        self._crowd = many if many >= CROWD else 0
         if self._crowd:  # and most will come back once they are served
             self._pressed_until = self._core.clock.monotonic() + PRESSED_SECONDS
         if self._spool.waiting:
-            await self._set_by(batch)  # behind what came before
-            return
+            await self._set_by(batch.deliveries)  # behind what came before
+        else:
+            await self._commit_batch(batch)
+
+    async def _commit_batch(self, batch: _Batch, *, routes: bool = False) -> None:
         try:
-            await self._store(batch)
+            await self._store(batch, routes=routes)
         except StorageUnavailable as error:
-            await self._rescue(batch, error)
+            await self._rescue(batch.deliveries, error)
         except (BaseORMException, OSError):
-            log.exception("inbox.commit_failed", deliveries=len(batch))
-            for delivery in batch:
+            log.exception("inbox.commit_failed", deliveries=len(batch.deliveries))
+            for delivery in batch.deliveries:
                 await self._store_alone(delivery)
 
     async def _store_alone(self, delivery: _Delivery) -> None:
         try:
-            await self._store([delivery])
+            await self._store(_Batch(deque([delivery])))
         except StorageUnavailable as error:
             await self._rescue([delivery], error)
         except (BaseORMException, OSError) as error:
@@ -180,34 +282,69 @@ class Inbox:
         log.warning("inbox.not_committed", why=error.code, deliveries=len(batch))
         if error.code == "full" and self._core.space.release():
             with suppress(StorageUnavailable, BaseORMException):
-                await self._store(batch)
+                await self._store(_Batch(deque(batch)))
                 return
         await self._set_by(batch)
 
-    async def _store(self, batch: Sequence[_Delivery]) -> None:
-        await self._commit([(one.channel, e) for one in batch for e in one.events])
-        for delivery in batch:
+    async def _store(self, batch: _Batch, *, routes: bool = False) -> None:
+        stored = await self._in_time(self._in_one(batch, routes))
+        for delivery in batch.deliveries:
             delivery.told(None)
+        await self._follow(stored)
 
-    async def _commit(self, given: Sequence[tuple[str, Event]]) -> None:
-        """In time. What is late may be committed all the same: keys are unique."""
-        if self._attempt is not None and not self._attempt.done():
+    async def _in_one(self, batch: _Batch, routes: bool) -> Stored:
+        """Routed at once if there is time, else stored for the router."""
+        if routes and self._router is not None:
+            try:
+                return await self._core.commits.run(
+                    partial(self._routed, batch, self._router.route), queue=True
+                )
+            except StorageUnavailable:
+                raise
+            except Exception:
+                log.exception("inbox.not_routed", deliveries=len(batch.deliveries))
+        return await self._core.commits.run(lambda: store(self._core, batch.events))
+
+    async def _routed(self, batch: _Batch, route: Route) -> Stored:
+        """In the writer's thread: what waits by now."""
+        events = batch.events
+        at_once = len(events) <= MOST_ROUTED
+        return await store(self._core, events, route if at_once else None)
+
+    async def _in_time(self, attempt: Coroutine[Any, Any, Stored]) -> Stored:
+        """What is late may be committed all the same: keys are unique."""
+        if self._late is not None and not self._late.done():
+            attempt.close()
             raise StorageUnavailable("late")
-        self._attempt = asyncio.ensure_future(
-            self._core.commits.run(lambda: store(self._core, given))
-        )
-        self._attempt.add_done_callback(_heed)
-        done, _ = await asyncio.wait({self._attempt}, timeout=self._patience)
+        trial = asyncio.ensure_future(attempt)
+        self._attempts.add(trial)
+        trial.add_done_callback(self._heed)
+        done, _ = await asyncio.wait({trial}, timeout=self._patience)
         if not done:
+            self._late = trial
             raise StorageUnavailable("late")
-        if isinstance(away := self._attempt.exception(), AWAY):
+        if isinstance(away := trial.exception(), AWAY):
             raise StorageUnavailable("unreachable", type(away).__name__) from away
-        stored = self._attempt.result()
+        return trial.result()
+
+    def _heed(self, attempt: asyncio.Future[Stored]) -> None:
+        """Nobody may be left to hear the error of a late one."""
+        self._attempts.discard(attempt)
+        if not attempt.cancelled():
+            attempt.exception()
+
+    async def _follow(self, stored: Stored) -> None:
+        """What can't fail any more is done; who looks on hears of it."""
         for channel, count in stored.new.items():
             self._core.metrics.inbound.labels(channel).inc(count)
-        if stored.new:
+        if stored.new and stored.routed is None:
             self._core.wakeups.wake("router")
-        await follow.announce_moved(self._core, stored.moved)
+        try:
+            if stored.routed is not None and self._router is not None:
+                await self._router.tell(stored.routed)
+            await follow.announce_moved(self._core, stored.moved)
+        except StorageUnavailable as error:
+            log.warning("inbox.not_announced", why=error.code)
 
     async def _set_by(self, batch: Sequence[_Delivery]) -> None:
         records = [encode(one.channel, one.events) for one in batch]
@@ -246,9 +383,9 @@ class Inbox:
 
     async def _commit_records(self, records: Sequence[Record]) -> None:
         try:
-            await self._commit(
-                [(c, event) for c, events in records for event in events]
-            )
+            given = [(c, event) for c, events in records for event in events]
+            run = self._core.commits.run(lambda: store(self._core, given))
+            await self._follow(await self._in_time(run))
         except BaseORMException as error:
             if len(records) == 1:
                 log.error("spool.refused", error=type(error).__name__)
@@ -265,9 +402,3 @@ def _settle(stored: asyncio.Future[None], fault: Exception | None) -> None:
         stored.set_result(None)
     else:
         stored.set_exception(fault)
-
-
-def _heed(attempt: asyncio.Future[Stored]) -> None:
-    """Nobody may be left to hear the error of a late attempt."""
-    if not attempt.cancelled():
-        attempt.exception()

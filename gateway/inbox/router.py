@@ -7,9 +7,8 @@ queue.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 
 import structlog
 
@@ -23,6 +22,7 @@ from gateway.database import to_micros
 from gateway.errors import StorageUnavailable
 from gateway.inbox import act
 from gateway.inbox.bulk import acts, read, write
+from gateway.inbox.bulk.world import Message
 from gateway.inbox.route import (
     Answer,
     Append,
@@ -36,6 +36,7 @@ from gateway.inbox.route import (
     decide,
     numbers_in,
 )
+from gateway.inbox.routed import Routed
 from gateway.inquiries import timeline
 from gateway.inquiries.say import reach_of
 from gateway.outbox import follow, receipts
@@ -56,18 +57,6 @@ _TURN = 0x4C58_524F  # the number of a lock in PostgreSQL
 SWEEP_SECONDS = 60.0  # between two looks at receipts that found no message
 
 Today = Callable[[], Awaitable[tuple[str, str, str] | None]]
-
-
-@dataclass(slots=True)
-class Routed:
-    """What one batch changed, for the pages that are open."""
-
-    count: int = 0
-    oldest: datetime | None = None  # when the first of it came
-    inquiries: set[int] = field(default_factory=set)
-    broadcasts: set[int] = field(default_factory=set)
-    reviews: list[int] = field(default_factory=list)
-    alone: list[Inbound] = field(default_factory=list)
 
 
 class Router:
@@ -124,14 +113,18 @@ class Router:
             and self._core.clock.now() - routed.oldest > LATEST
         )
         if routed.count:
-            await self._tell_all(routed)
+            await self.tell(routed)
         return routed.count + await self._receipts()
 
     async def _batch(self) -> Routed:
-        """Runs in a transaction, perhaps twice: tells nobody before its end."""
         messages = await read.stored(self._most) if await _my_turn() else []
-        if not messages:
-            return Routed()
+        return await self.route(messages) if messages else Routed()
+
+    async def route(self, messages: Sequence[Message]) -> Routed:
+        """Runs in a transaction, perhaps twice: tells nobody before its end.
+
+        On SQLite alone for messages that are not stored yet: there nobody else routes.
+        """
         core = self._core
         world = await read.world(core, messages)
         desk = acts.Desk.at(core, world)
@@ -139,10 +132,13 @@ class Router:
         await read.organisations(world)
         acts.settle(desk)
         expires = timedelta(hours=core.settings.policy.answer_expires_hours)
-        await write.world(world, taken.done, expires)
+        new = [one for one in messages if one.cells and one.state == "stored"]
+        await write.world(world, [*taken.done, *new], expires)
+        count = len(taken.done) + len(taken.alone)
         return Routed(
-            count=len(taken.done) + len(taken.alone),
+            count=count,
             oldest=messages[0].received_at,
+            left=len(messages) - count,
             inquiries={one.id for one in world.matters.values() if one.touched},
             broadcasts={
                 one.broadcast_id
@@ -150,6 +146,7 @@ class Router:
                 if one.broadcast_id is not None
             },
             reviews=[one.id for one in taken.done if one.state == "review"],
+            channels={one.channel for one in world.letters},
             alone=[await self._alone(one.id) for one in taken.alone],
         )
 
@@ -159,10 +156,15 @@ class Router:
         await message.save()
         return message
 
-    async def _tell_all(self, routed: Routed) -> None:
-        """Once for a batch: pages read again, and senders look what waits."""
+    async def tell(self, routed: Routed) -> None:
+        """Once for a batch, after it: pages read again, senders look what waits."""
         core = self._core
-        core.wakeups.wake_all()
+        for channel in routed.channels:
+            core.wakeups.wake(f"sender:{channel}")
+        if routed.alone:  # whatever they caused
+            core.wakeups.wake_all()
+        if routed.left:
+            core.wakeups.wake("router")
         await timeline.announce(core, routed.inquiries)
         for broadcast in routed.broadcasts:
             core.hub.publish("broadcast", broadcast)

@@ -4,10 +4,8 @@ Known keys change nothing, within a batch and across batches, so whatever is pus
 again, or stored again after a failed commit, is harmless.
 """
 
-import hashlib
-import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,6 +13,7 @@ from gateway import batch
 from gateway import database as db
 from gateway.contract import (
     Address,
+    Attachment,
     ChannelTrouble,
     DeliveryReceipt,
     Event,
@@ -23,6 +22,11 @@ from gateway.contract import (
 )
 from gateway.core import Core
 from gateway.database import to_micros
+from gateway.inbox.bulk import read
+from gateway.inbox.bulk.statements import next_ids
+from gateway.inbox.bulk.world import Message
+from gateway.inbox.routed import Route, Routed
+from gateway.inbox.rows import MESSAGE, cells_of, key_of
 from gateway.members import consent
 from gateway.outbox import receipts
 from gateway.outbox.moves import Moved
@@ -35,29 +39,7 @@ Given = tuple[str, T]
 Key = tuple[str, str]
 """Of an event: its channel, and its key there."""
 
-LONGEST_TEXT = 64 * 1024  # characters; what is above is kept in the payload only
-LONGEST_KEY = 255
 _CELLS = 30_000  # in one statement; SQLite takes 32,766
-_MESSAGE = {
-    "channel": "TEXT",
-    "key": "TEXT",
-    "kind": "TEXT",
-    "value": "TEXT",
-    "conversation_kind": "TEXT",
-    "conversation_value": "TEXT",
-    "text": "TEXT",
-    "subject": "TEXT",
-    "quoted": "TEXT",
-    "provider_id": "TEXT",
-    "answers_to": "TEXT",
-    "reply_token": "TEXT",
-    "display_name": "TEXT",
-    "automatic": "BOOLEAN",
-    "notes": "TEXT",
-    "payload": "BYTEA",
-    "sent_at": "BIGINT",
-    "received_at": "BIGINT",
-}
 _ATTACHMENT = {
     "inbound_id": "BIGINT",
     "name": "TEXT",
@@ -76,30 +58,105 @@ _REPORT = {
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """New messages of each channel, and our own that receipts moved."""
+    """New messages of each channel, and our own that receipts moved. `routed` is None
+    where the new ones wait for the router."""
 
     new: Counter[str]
     moved: Sequence[Moved]
+    routed: Routed | None
 
 
-async def store(core: Core, given: Sequence[Given[Event]]) -> Stored:
-    """Store all, inside the caller's transaction."""
+async def store(
+    core: Core, given: Sequence[Given[Event]], route: Route | None = None
+) -> Stored:
+    """Store all, inside the caller's transaction.
+
+    With `route` messages are decided on before they are stored, so that each is written
+    once; unless others wait already, who come first.
+    """
     now = to_micros(core.clock.now())
     messages = [(c, e) for c, e in given if isinstance(e, InboundMessage)]
     told = [(c, e) for c, e in given if isinstance(e, DeliveryReceipt)]
     reports = [(c, e) for c, e in given if isinstance(e, OptOut | ChannelTrouble)]
-    new = await _messages(messages, now)
+    routed = None
+    if messages and route is not None and not await _others_wait():
+        new, routed = await _routed(messages, now, route)
+    else:
+        new = await _messages(messages, now)
     moved = await _receipts(core, told)
     await _reports(core, reports, now)
-    return Stored(Counter(new), moved)
+    return Stored(Counter(new), moved, routed)
+
+
+async def _others_wait() -> bool:
+    return bool(await db.rows("SELECT 1 FROM inbound WHERE state = 'stored' LIMIT 1"))
+
+
+async def _routed(
+    given: Sequence[Given[InboundMessage]], now: int, route: Route
+) -> tuple[list[str], Routed]:
+    new = await _unknown(given)
+    ids = await next_ids("inbound", len(new)) if new else ()
+    arrived = [
+        _arrived(id, cells_of(channel, event, now))
+        for id, (channel, event) in zip(ids, new, strict=True)
+    ]
+    routed = await route(arrived) if arrived else Routed()
+    await _attach(
+        (id, one)
+        for id, (_, event) in zip(ids, new, strict=True)
+        for one in event.attachments
+    )
+    return [channel for channel, _ in new], routed
+
+
+def _arrived(id: int, cells: Sequence[Any]) -> Message:
+    of = dict(zip(MESSAGE, cells, strict=True))
+    return Message(
+        id,
+        of["channel"],
+        (of["kind"], of["value"]),
+        of["conversation_kind"],
+        of["conversation_value"],
+        of["text"],
+        of["subject"],
+        of["provider_id"],
+        read.quotes(of["answers_to"]),
+        of["reply_token"],
+        of["display_name"],
+        of["automatic"],
+        read.instant(of["sent_at"]),
+        read.at(of["received_at"]),
+        cells=cells,
+    )
+
+
+async def _unknown(
+    given: Sequence[Given[InboundMessage]],
+) -> list[Given[InboundMessage]]:
+    """Those that are not stored, neither under their earlier key; each once."""
+    new: dict[Key, Given[InboundMessage]] = {}
+    for channel, event in given:
+        new.setdefault((channel, key_of(event)), (channel, event))
+    earlier = {key: _earlier(one) for key, one in new.items() if one[1].earlier_key}
+    known = await _ids([*new, *earlier.values()])
+    return [
+        one
+        for key, one in new.items()
+        if key not in known and earlier.get(key) not in known
+    ]
+
+
+def _earlier(given: Given[InboundMessage]) -> Key:
+    return given[0], clean(given[1].earlier_key)
 
 
 async def _messages(given: Sequence[Given[InboundMessage]], now: int) -> list[str]:
     given = await _without_earlier(given)
     new = await _insert(
         "inbound",
-        _MESSAGE,
-        [_message(channel, event, now) for channel, event in given],
+        MESSAGE,
+        [cells_of(channel, event, now) for channel, event in given],
         {"state": "'stored'", "route": "''", "route_detail": "''", "tries": "0"},
     )
     await _attachments([(c, e) for c, e in given if e.attachments], set(new))
@@ -110,53 +167,27 @@ async def _without_earlier(
     given: Sequence[Given[InboundMessage]],
 ) -> Sequence[Given[InboundMessage]]:
     """Those that are not stored under their earlier key."""
-    asked = [(c, clean(e.earlier_key)) for c, e in given if e.earlier_key]
+    asked = [_earlier(one) for one in given if one[1].earlier_key]
     if not asked or not (known := await _ids(asked)):
         return given
-    return [(c, e) for c, e in given if (c, clean(e.earlier_key)) not in known]
-
-
-def _message(channel: str, event: InboundMessage, now: int) -> tuple[Any, ...]:
-    conversation = event.conversation
-    return (
-        channel,
-        key_of(event),
-        event.sender.kind.value,
-        event.sender.value,
-        conversation.kind.value if conversation else "",
-        conversation.value if conversation else "",
-        clean(event.text)[:LONGEST_TEXT],
-        clean(event.subject)[:1000],
-        clean(event.quoted)[:LONGEST_TEXT],
-        clean(event.provider_id)[:998],
-        _json([clean(one) for one in event.answers_to]),
-        clean(event.reply_token)[:128],
-        clean(event.display_name)[:254],
-        event.automatic,
-        _json(event.notes),
-        event.raw,
-        to_micros(event.sent_at) if event.sent_at else None,
-        now,
-    )
-
-
-def _json(texts: Sequence[str]) -> str:
-    return json.dumps(list(texts), ensure_ascii=False) if texts else "[]"
-
-
-def key_of(event: Event) -> str:
-    """The event's key as it is stored; one that doesn't fit keeps its identity."""
-    key = clean(event.key)
-    if len(key) <= LONGEST_KEY:
-        return key
-    return key[:190] + ":" + hashlib.sha256(key.encode()).hexdigest()
+    return [one for one in given if _earlier(one) not in known]
 
 
 async def _attachments(
     given: Sequence[Given[InboundMessage]], new: Collection[Key]
 ) -> None:
     ids = await _ids([(c, key) for c, e in given if (c, key := key_of(e)) in new])
-    rows = [
+    await _attach(
+        (inbound_id, one)
+        for channel, event in given
+        # Once: of two messages with one key in this batch, the first was stored.
+        if (inbound_id := ids.pop((channel, key_of(event)), None)) is not None
+        for one in event.attachments
+    )
+
+
+async def _attach(given: Iterable[tuple[int, Attachment]]) -> None:
+    cells = [
         (
             inbound_id,
             clean(one.name)[:254],
@@ -164,17 +195,14 @@ async def _attachments(
             len(one.content),
             one.content,
         )
-        for channel, event in given
-        # Once: of two messages with one key in this batch, the first was stored.
-        if (inbound_id := ids.pop((channel, key_of(event)), None)) is not None
-        for one in event.attachments
+        for inbound_id, one in given
     ]
-    for part in _slices(rows, _CELLS // len(_ATTACHMENT)):
+    for part in _slices(cells, _CELLS // len(_ATTACHMENT)):
         columns = ", ".join(_ATTACHMENT)
-        values, cells = db.table(_ATTACHMENT, part)
+        values, flat = db.table(_ATTACHMENT, part)
         await db.execute(
             f"INSERT INTO attachments ({columns}) SELECT {columns} FROM {values} AS g",
-            *cells,
+            *flat,
         )
 
 

@@ -78,26 +78,26 @@ def _message(
         text,
         subject,
         provider_id,
-        _quotes(quoted),
+        quotes(quoted),
         reply_token,
         display_name,
         bool(automatic),
-        _instant(sent_at),
-        _at(received_at),
+        instant(sent_at),
+        at(received_at),
     )
 
 
 @lru_cache(maxsize=64)
-def _quotes(ids: str) -> Sequence[str]:
+def quotes(ids: str) -> Sequence[str]:
     return tuple(str(one) for one in json.loads(ids))
 
 
-_at = lru_cache(maxsize=1024)(from_micros)
+at = lru_cache(maxsize=1024)(from_micros)
 """All of a commit were received at one instant."""
 
 
-def _instant(micros: int | None) -> datetime | None:
-    return None if micros is None else _at(micros)
+def instant(micros: int | None) -> datetime | None:
+    return None if micros is None else at(micros)
 
 
 async def world(core: Core, messages: Sequence[Message]) -> World:
@@ -110,6 +110,8 @@ async def world(core: Core, messages: Sequence[Message]) -> World:
     await _ways(made)
     await _opt_outs(made, keys)
     await _counts(core, made, keys)
+    for message in messages:
+        made.wrote[message.key] += message.cells is not None
     await _replies(core, made, messages)
     await _numbering(core, made, messages)
     return made
@@ -152,7 +154,7 @@ def _person(
         member_id = None
     elif name is not None and member_id is not None:
         made.members[member_id] = Belongs(name, preferred_kind, branch_id)
-    written = _instant(last_inbound_at)
+    written = instant(last_inbound_at)
     return Person(id, (kind, value), member_id, display_name, written)
 
 
@@ -236,9 +238,9 @@ def _matter(cells: Sequence[Any]) -> Matter:
         from_micros(received_at),
         from_micros(deadline_at),
         bool(provisional),
-        _instant(closed_at),
+        instant(closed_at),
         from_micros(changed_at),
-        _instant(last_at),
+        instant(last_at),
     ]
     return Matter(*made)
 

@@ -8,6 +8,7 @@ Those that every message needs are filled by position: half of what they cost.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from gateway.channels import Route
 from gateway.contract import Address, AddressKind, MessageKind
@@ -35,7 +36,7 @@ class Addressed:
 
 @dataclass(slots=True, eq=False)
 class Message(Addressed):
-    """A row of `inbound` that waits, and what was decided about it."""
+    """A row of `inbound` that waits, or is not stored yet; what was decided on it."""
 
     id: int
     channel: str
@@ -56,6 +57,7 @@ class Message(Addressed):
     state: str = "stored"
     route: str = ""
     route_detail: str = ""
+    cells: Sequence[Any] | None = None  # of `rows.MESSAGE`; None: it is stored already
 
 
 @dataclass(slots=True, eq=False)

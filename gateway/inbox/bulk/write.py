@@ -10,6 +10,7 @@ from gateway.actors import GATEWAY
 from gateway.database import to_micros
 from gateway.inbox.bulk.statements import Statement, insert, next_ids, update
 from gateway.inbox.bulk.world import Letter, Line, Matter, Message, World
+from gateway.inbox.rows import MESSAGE
 from gateway.inquiries.busy import Busy
 from gateway.members import consent
 from gateway.outbox.enqueue import PRIORITY
@@ -17,7 +18,7 @@ from gateway.status import OutboundState
 
 
 async def world(made: World, messages: Sequence[Message], expires: timedelta) -> None:
-    """Everything `made` has learnt, and the decision on each message."""
+    """Everything `made` has learnt, and each message with what was decided on it."""
     await _owners(made)
     await _letter_ids(made)
     if made.refused:
@@ -334,23 +335,24 @@ def _counters(made: World) -> list[Statement]:
 
 
 def _messages(messages: Sequence[Message]) -> list[Statement]:
-    columns = {
-        "id": "BIGINT",
-        "state": "TEXT",
-        "route": "TEXT",
-        "route_detail": "TEXT",
-        "member_id": "BIGINT",
-        "inquiry_id": "BIGINT",
-    }
-    rows = [
-        (
-            one.id,
-            one.state,
-            one.route,
-            one.route_detail,
-            one.member_id,
-            one.inquiry_id,
-        )
-        for one in messages
-    ]
-    return update("inbound", columns, rows)
+    new = [(one.id, *one.cells, *_decided(one)) for one in messages if one.cells]
+    known = [(one.id, *_decided(one)) for one in messages if not one.cells]
+    return insert(
+        "inbound",
+        {"id": "BIGINT", **MESSAGE, **_DECIDED},
+        new,
+        constants={"tries": 0},
+    ) + update("inbound", {"id": "BIGINT", **_DECIDED}, known)
+
+
+_DECIDED = {
+    "state": "TEXT",
+    "route": "TEXT",
+    "route_detail": "TEXT",
+    "member_id": "BIGINT",
+    "inquiry_id": "BIGINT",
+}
+
+
+def _decided(one: Message) -> tuple[Any, ...]:
+    return one.state, one.route, one.route_detail, one.member_id, one.inquiry_id

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -14,9 +14,10 @@ from gateway import database as db
 from gateway import tokens
 from gateway.actors import Role
 from gateway.channels import ChannelSet
-from gateway.contract import AddressKind
+from gateway.contract import Address, AddressKind, InboundMessage
 from gateway.core import Core
 from gateway.inbox.router import Router
+from gateway.inbox.store import store
 from gateway.tables import (
     AddressRow,
     Attempt,
@@ -110,6 +111,15 @@ NOTHING: dict[str, Any] = {
 }
 
 
+HELP: dict[str, Any] = {
+    **dict.fromkeys(("who", "token", "quotes"), 0),
+    **dict.fromkeys(("display_name", "subject"), ""),
+    **dict.fromkeys(("automatic", "group"), False),
+    "text": "帮助",
+    "sent": None,
+}
+
+
 @pytest.fixture(params=["plain", "counting"])
 def channels(request: pytest.FixtureRequest) -> ChannelSet:
     """Channels as most are; and one that allows two replies to a message."""
@@ -146,6 +156,33 @@ async def test_a_batch_comes_to_the_same_as_one_by_one(
     found = await outcome(core)
     for name, rows in expected.items():
         assert found[name] == rows, name
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(world=worlds, arrived=messages)
+@example(world={**NOTHING, "busy": 8}, arrived=[HELP] * 4)  # too many to answer
+async def test_what_is_routed_as_it_arrives_comes_to_the_same(
+    core: Core, world: dict[str, Any], arrived: list[dict[str, Any]]
+) -> None:
+    await begin(core, world, arrived)
+    await Router(core, nothing_today).one_by_one()
+    expected = await outcome(core)
+    await begin(core, world, [])
+    router = Router(core, nothing_today)
+    events = [event(core, *one) for one in enumerate(arrived)]
+    with capture_logs() as logs:
+        found = await core.commits.run(lambda: store(core, events, router.route))
+        assert found.routed is not None
+        assert found.routed.count + found.routed.left == len(arrived)
+        while await router.step():
+            pass
+    assert logs == []
+    assert await outcome(core) == expected
 
 
 async def begin(
@@ -289,6 +326,31 @@ async def inquiry(
             opened_at=at,
             expires_at=now + timedelta(days=1),
         )
+
+
+def event(
+    core: Core, number: int, wanted: dict[str, Any]
+) -> tuple[str, InboundMessage]:
+    """What `message` stores, before it is stored."""
+    kind, value = PEOPLE[wanted["who"]]
+    ago, token, quoted = wanted["sent"], wanted["token"], wanted["quotes"]
+    group = wanted["group"] and kind == "qq"
+    sent_at = core.clock.now() - timedelta(minutes=ago or 0)
+    key = core.keys.derive("inquiry")
+    return CHANNELS[kind], InboundMessage(
+        key=f"key{number}",
+        sender=Address(AddressKind(kind), value),
+        conversation=Address(AddressKind.GROUP, "777777") if group else None,
+        text=wanted["text"],
+        raw=b"",
+        subject=wanted["subject"],
+        provider_id=f"theirs-{number}" if kind != "phone" else "",
+        answers_to=[f"sent-{quoted}"] if quoted else [],
+        reply_token=tokens.sign(key, "inquiry", token) if token else "",
+        display_name=wanted["display_name"],
+        automatic=wanted["automatic"],
+        sent_at=None if ago is None else sent_at,
+    )
 
 
 async def message(

@@ -17,7 +17,8 @@ from gateway.contract import (
     ReceiptState,
 )
 from gateway.core import Core
-from gateway.inbox.store import key_of, store
+from gateway.inbox.rows import key_of
+from gateway.inbox.store import store
 from gateway.tables import (
     AddressRow,
     AttachmentRow,
