@@ -22,7 +22,9 @@ from gateway.actors import Action, Actor
 from gateway.core import Core
 from gateway.database import Row, from_micros, marks, rows
 from gateway.inquiries.words import KINDS
+from gateway.outbox import account
 from gateway.outbox.receipts import WAITS
+from gateway.outbox.report import Report, reports
 from gateway.phrases import phrase
 from gateway.status import BroadcastState, Bucket, OutboundState
 from gateway.tables import Member
@@ -248,12 +250,16 @@ async def progress(core: Core, found: Overview) -> dict[str, Any]:
     if broadcast.started_at is not None:
         rate = plot.rate(found.changes, core.clock.now(), broadcast.started_at)
     planning = broadcast.state == _B.PLANNING
+    running = broadcast.state == _B.RUNNING
+    waiting = await _waiting(id) if running else []
+    held_up = await _held_up(core, waiting)
     return {
         "planned": broadcast.planned,
         "planning": {"people": broadcast.people} if planning else None,
         "balanced": found.is_balanced,
         "rate": round(rate, 1) if _is_moving(broadcast) else 0,
-        "left": await _time_left(core, broadcast, rate, found.states),
+        "left": "" if held_up else _left(core, found, rate, waiting),
+        "held_up": held_up,
         "canary": broadcast.canary,
         "patience": core.settings.policy.canary_seconds,
         "buckets": [
@@ -326,14 +332,32 @@ def _is_moving(broadcast: Broadcast) -> bool:
     return bool(broadcast.state == _B.RUNNING and broadcast.canary != canary.WAITING)
 
 
-async def _time_left(
-    core: Core, broadcast: Broadcast, rate: float, states: Mapping[OutboundState, int]
-) -> str:
-    if not _is_moving(broadcast):
+async def _held_up(core: Core, waiting: Sequence[Row]) -> list[dict[str, Any]]:
+    """Channels out of reach for which some of the recipients wait: nobody need wonder
+    why nothing leaves."""
+    told = await reports() if waiting else {}
+    return [
+        await _outage(core, row["channel"], told[row["channel"]], int(row["n"]))
+        for row in waiting
+        if told.get(row["channel"], {}).get("open_since")
+    ]
+
+
+async def _outage(core: Core, name: str, told: Report, people: int) -> dict[str, Any]:
+    why = await account.outage(name, told)
+    refused = "{channel}登录被对方拒绝，{n} 人在等；登录成功后自动接着发。"
+    away = "{channel}联系不上对方，{n} 人在等；恢复后自动接着发。"
+    label = channel_of(core, name, "")["label"]
+    said = phrase(refused if why.refused else away, channel=label, n=f"{people:,}")
+    return {"text": said, "why": why.why, "path": f"/channels/{name}"}
+
+
+def _left(core: Core, found: Overview, rate: float, waiting: Sequence[Row]) -> str:
+    """When the last one will have left, in words; empty: nobody can say."""
+    if not _is_moving(found.broadcast):
         return ""
-    waiting = await _waiting(broadcast.id)
     if not waiting:
-        last = states.get(OutboundState.SENDING, 0)
+        last = found.states.get(OutboundState.SENDING, 0)
         return phrase("已全部交出，在等最后 {n} 条的答复", n=last) if last else ""
     earliest = from_micros(min(row["due"] for row in waiting))
     if earliest > core.clock.now():

@@ -1,5 +1,6 @@
 """The story of a notice and of the daily Q&A, as staff walk it through the pages."""
 
+import json
 import re
 from datetime import timedelta
 from io import BytesIO
@@ -23,6 +24,7 @@ from gateway.outbox.moves import Move
 from gateway.tables import (
     AddressRow,
     Audit,
+    ChannelEvent,
     Entry,
     Member,
     MemberTag,
@@ -374,10 +376,8 @@ async def test_the_page_shows_the_run_and_who_failed(
     assert [one.to.value for one in sms.sent[3:]] == [phone(0)]
 
 
-async def in_doubt(
-    core: Core, console: Console, sms: Recorder, clock: ManualClock, count: int
-) -> tuple[Browser, str, list[int]]:
-    """A broadcast has been sent, and nobody knows of anybody whether it arrived."""
+async def begun(core: Core, console: Console, count: int) -> tuple[Browser, str]:
+    """A notice to so many that was approved and started; nothing has left yet."""
     await people(core, console, count)
     clerk = await console.browser("clerk_a")
     path = await drafted(clerk, form(console))
@@ -385,13 +385,45 @@ async def in_doubt(
     found = re.search(r'name="hash" value="(\w+)"', await read(director, path))
     assert found
     await director.post(f"{path}/approve", {"hash": found[1]})
-    sms.answers.update({phone(n): OutcomeUnknown("timeout") for n in range(count)})
     await clerk.post(f"{path}/start")
+    return clerk, path
+
+
+async def in_doubt(
+    core: Core, console: Console, sms: Recorder, clock: ManualClock, count: int
+) -> tuple[Browser, str, list[int]]:
+    """A broadcast has been sent, and nobody knows of anybody whether it arrived."""
+    clerk, path = await begun(core, console, count)
+    sms.answers.update({phone(n): OutcomeUnknown("timeout") for n in range(count)})
     clock.advance(timedelta(seconds=20))
     await drain(core)
     sms.answers.clear()
     sms.sent.clear()
     return clerk, path, [row.id for row in await Outbound.all().order_by("id")]
+
+
+async def test_a_run_whose_channel_is_out_of_reach_says_so(
+    core: Core, console: Console, sms: Recorder, clock: ManualClock
+) -> None:
+    """Else the clerk wonders why nothing leaves, and is promised an end."""
+    clerk, path = await begun(core, console, 2)
+    assert "1 分钟内发完" in await read(clerk, f"{path}/progress")
+    lost = {"name": "1", "state": "closed", "since": 1, "window": 10, "awaited": 0}
+    report = {"open_since": 1, "connections": [lost | {"last_error": "TimeoutError"}]}
+    await db.execute(
+        "INSERT INTO channel_reports (channel, node_id, at, data, lost) "
+        "VALUES ('sms', 0, 0, ?, 0)",
+        json.dumps(report),
+    )
+    shown = await read(clerk, f"{path}/progress")
+    assert "sms联系不上对方，2 人在等" in shown
+    assert "连接超时 (TimeoutError)" in shown
+    assert "分钟内发完" not in shown
+    code = "login_refused:TimeoutError"
+    await ChannelEvent.create(channel="sms", key="1", code=code, at=clock.now())
+    assert "sms登录被对方拒绝，2 人在等" in await read(clerk, f"{path}/progress")
+    await clerk.post(f"{path}/pause")
+    assert "人在等" not in await read(clerk, f"{path}/progress")
 
 
 def toast(answer: Any) -> str:
