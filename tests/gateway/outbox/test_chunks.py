@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextvars import copy_context
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import permutations, product
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -350,6 +351,34 @@ async def test_the_receipts_of_all_parts_make_one_state(
     await receipt(core, "a2", ReceiptState.FAILED)
     await receipt(core, "a2", ReceiptState.DELIVERED)
     assert await states() == {"failed": 1, "delivered": 1}
+
+
+async def test_in_whatever_order_they_come_parts_make_one_state(
+    core: Core, clock: ManualClock
+) -> None:
+    """C-1, C-2: the answer and the receipts of three parts, of which none or one
+    failed."""
+    wide = Carrier(replace(CARRIER, window=200))
+    core.channels = ChannelSet([channel(wide)])
+    sender = await new_sender(core)
+    lives = list(product(permutations(("answer", "a", "b", "c")), ("", "a", "c")))
+    await broadcast(core, len(lives))
+    while len(wide.submitted) < len(lives):
+        await sender.step()
+        clock.advance(timedelta(seconds=1))
+    for id, (order, broken) in zip(list(wide.waiting), lives, strict=True):
+        for what in order:
+            if what == "answer":
+                wide.answer(id, Accepted((f"{id}a", f"{id}b", f"{id}c")))
+                await sender.step()
+            else:
+                failed = what == broken
+                state = ReceiptState.FAILED if failed else ReceiptState.DELIVERED
+                await receipt(core, f"{id}{what}", state)
+    found = {str(row.id): row.state for row in await Outbound.all()}
+    expected = ["failed" if broken else "delivered" for _, broken in lives]
+    assert [found[message.id] for message in wide.submitted] == expected
+    assert not await db.rows("SELECT id FROM receipts WHERE effect = ''")
 
 
 async def test_parts_sent_before_say_nothing_of_those_sent_again(
