@@ -15,6 +15,7 @@ from gateway.inquiries import history, words
 from gateway.inquiries.history import masked
 from gateway.outbox import account, overview, unknown
 from gateway.outbox.report import STUCK, UNREACHABLE, reports
+from gateway.status import Bucket
 from gateway.web import forms
 from gateway.web.keys import CORE
 from gateway.web.pages import redirect, render, text
@@ -83,6 +84,7 @@ async def _context(request: web.Request, actor: Actor) -> dict[str, Any]:
         "channels": await overview.cards(request.app[CORE], actor, say),
         "may_test": actor.may(Action.ADMINISTER),
         "unknown": await _unknown(request, actor),
+        "notices": await _notices(actor),
     }
 
 
@@ -101,6 +103,21 @@ async def _unknown(request: web.Request, actor: Actor) -> list[dict[str, Any]]:
             "at": from_micros(row["changed_at"]),
         }
         for row in await unknown.unknown(actor)
+    ]
+
+
+async def _notices(actor: Actor) -> list[dict[str, Any]]:
+    """Notices whose unknown messages are decided on together, on their own pages."""
+    if not actor.may(Action.WORK):
+        return []
+    return [
+        {
+            "title": row["title"],
+            "number": int(row["n"]),
+            "since": from_micros(row["since"]),
+            "path": f"/broadcasts/{row['id']}?state={Bucket.UNKNOWN}#people",
+        }
+        for row in await unknown.notices(actor)
     ]
 
 

@@ -33,6 +33,10 @@ LEFT JOIN members m ON m.id = x.member_id
 LEFT JOIN organisations o ON o.id = COALESCE(i.organisation_id, m.organisation_id)
 WHERE (o.path LIKE ? OR (o.path IS NULL AND ? = 1))
 """
+_NOTICES = """
+FROM broadcasts b JOIN organisations p ON p.id = b.organisation_id WHERE p.path LIKE ?
+"""
+_TITLES = f"SELECT b.id, b.title {_NOTICES}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +48,25 @@ class Decided:
 
 
 async def unknown(actor: Actor) -> list[Row]:
-    """What the actor may decide on; without a member or matter: administrators."""
+    """What the actor may decide on one by one; without a member or matter:
+    administrators. What is of a notice of theirs is decided on there."""
     return await rows(
-        f"{_ROWS} AND x.state = 'unknown' ORDER BY x.id LIMIT {MOST}", *_scope(actor)
+        f"{_ROWS} AND x.state = 'unknown' AND (x.broadcast_id IS NULL OR "
+        f"x.broadcast_id NOT IN (SELECT b.id {_NOTICES})) ORDER BY x.id LIMIT {MOST}",
+        *_scope(actor),
+        f"{actor.path}%",
+    )
+
+
+async def notices(actor: Actor) -> list[Row]:
+    """Those of the actor's notices with unknown messages: id, title, how many, and
+    since when."""
+    return await rows(
+        "SELECT b.id, b.title, u.n, u.since FROM (SELECT broadcast_id, COUNT(*) AS n, "
+        "MIN(changed_at) AS since FROM outbox WHERE state = 'unknown' "
+        f"GROUP BY broadcast_id) u JOIN ({_TITLES}) b ON b.id = u.broadcast_id "
+        "ORDER BY b.id DESC",
+        f"{actor.path}%",
     )
 
 

@@ -20,6 +20,7 @@ from gateway.clock import ManualClock
 from gateway.core import Core
 from gateway.errors import OutcomeUnknown, PermanentFailure
 from gateway.outbox import moves
+from gateway.outbox import pages as channel_pages
 from gateway.outbox.moves import Move
 from gateway.tables import (
     AddressRow,
@@ -45,6 +46,7 @@ async def app(core: Core) -> web.Application:
     app[COUNTS].append(pages.counts)
     add_routes(app, pages.ROUTES)
     add_routes(app, daily_pages.ROUTES)
+    add_routes(app, channel_pages.ROUTES)
     return app
 
 
@@ -376,12 +378,14 @@ async def test_the_page_shows_the_run_and_who_failed(
     assert [one.to.value for one in sms.sent[3:]] == [phone(0)]
 
 
-async def begun(core: Core, console: Console, count: int) -> tuple[Browser, str]:
+async def begun(
+    core: Core, console: Console, count: int, place: str = "a"
+) -> tuple[Browser, str]:
     """A notice to so many that was approved and started; nothing has left yet."""
     await people(core, console, count)
-    clerk = await console.browser("clerk_a")
+    clerk = await console.browser(f"clerk_{place}")
     path = await drafted(clerk, form(console))
-    director = await console.browser("director_a")
+    director = await console.browser(f"director_{place}")
     found = re.search(r'name="hash" value="(\w+)"', await read(director, path))
     assert found
     await director.post(f"{path}/approve", {"hash": found[1]})
@@ -390,10 +394,15 @@ async def begun(core: Core, console: Console, count: int) -> tuple[Browser, str]
 
 
 async def in_doubt(
-    core: Core, console: Console, sms: Recorder, clock: ManualClock, count: int
+    core: Core,
+    console: Console,
+    sms: Recorder,
+    clock: ManualClock,
+    count: int,
+    place: str = "a",
 ) -> tuple[Browser, str, list[int]]:
     """A broadcast has been sent, and nobody knows of anybody whether it arrived."""
-    clerk, path = await begun(core, console, count)
+    clerk, path = await begun(core, console, count, place)
     sms.answers.update({phone(n): OutcomeUnknown("timeout") for n in range(count)})
     clock.advance(timedelta(seconds=20))
     await drain(core)
@@ -457,6 +466,23 @@ async def test_those_in_doubt_are_decided_on_together(
     assert 'name="chosen"' not in await read(clerk, f"{path}?state=unknown")
     lines = await Audit.filter(action="message.decided").order_by("id")
     assert [line.object for line in lines] == [f"outbox:{id}" for id in ids[1:]]
+
+
+async def test_the_channels_page_leads_to_where_they_are_decided_on(
+    core: Core, console: Console, sms: Recorder, clock: ManualClock
+) -> None:
+    """One line for a notice, not one form for each of its people; but who can't see
+    the notice decides on their own people one by one."""
+    clerk, path, ids = await in_doubt(core, console, sms, clock, 3, "county")
+    page = await read(clerk, "/channels")
+    assert "3 条结果不明" in page
+    assert f'href="{path}?state=unknown#people"' in page
+    assert 'action="/messages/' not in page
+    below = await read(await console.browser("clerk_a"), "/channels")
+    assert path not in below
+    assert [f'action="/messages/{id}/decide"' in below for id in ids] == [True] * 3
+    beside = await read(await console.browser("clerk_b"), "/channels")
+    assert "结果不明的消息" not in beside
 
 
 async def test_deciding_together_has_the_rules_of_deciding_on_one(
