@@ -30,6 +30,8 @@ CREATE TABLE IF NOT EXISTS parts (
     UNIQUE (message, number)
 );
 CREATE INDEX IF NOT EXISTS parts_by_name ON parts (name, message);
+CREATE INDEX IF NOT EXISTS parts_by_age ON parts (at);
+CREATE INDEX IF NOT EXISTS parts_to_show ON parts (message) WHERE shown < total;
 """
 GAP = "…"
 
@@ -89,7 +91,8 @@ class Shelf:
                     )
                     database.execute(
                         "DELETE FROM parts WHERE shown AND message IN (SELECT message"
-                        " FROM parts GROUP BY message HAVING max(at) < ?)",
+                        " FROM parts o WHERE o.at < ?1 AND NOT EXISTS (SELECT 1 FROM"
+                        " parts n WHERE n.message = o.message AND n.at >= ?1))",
                         (oldest,),
                     )
             except sqlite3.Error as error:
@@ -164,8 +167,11 @@ class Shelf:
     def _joined(
         self, database: sqlite3.Connection, having: str, values: Sequence[float]
     ) -> list[Joined]:
+        # Those that were shown whole stay for a while, and are many.
         found = database.execute(
-            f"SELECT message, min(at) FROM parts GROUP BY message {having}", values
+            "SELECT message, min(at) FROM parts WHERE message IN (SELECT message FROM "
+            f"parts WHERE shown < total) GROUP BY message {having}",
+            values,
         ).fetchall()
         made: list[Joined] = []
         for message, at in found:
