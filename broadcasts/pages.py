@@ -22,7 +22,7 @@ from gateway.status import BroadcastState, Bucket
 from gateway.web.forms import Form, path_id, whole_number
 from gateway.web.forms import read as read_form
 from gateway.web.keys import CORE
-from gateway.web.pages import redirect, render, text
+from gateway.web.pages import redirect, refresh, render, text
 from gateway.web.paging import pager
 from gateway.web.routes import page
 
@@ -289,10 +289,17 @@ def _filter(request: web.Request) -> tuple[str, str]:
 
 
 async def show_progress(request: web.Request, actor: Actor) -> web.StreamResponse:
-    """The numbers; the whole page anew once it shows a state that is over."""
+    """The numbers; the whole page anew once its state or its draft is over."""
     found = await recipients.overview(actor, path_id(request))
-    if request.query.get("state", found.broadcast.state) != found.broadcast.state:
-        return web.Response(status=204, headers={"HX-Refresh": "true"})
+    here = found.broadcast
+    if request.query.get("revision", str(here.revision)) != str(here.revision):
+        # Whoever was about to approve must not take the new text for the one they read.
+        said = phrase(
+            "这份通知刚刚改过，现在是第 {n} 稿，请从头看一遍", n=here.revision
+        )
+        return refresh(request, text(request, said))
+    if request.query.get("state", here.state) != here.state:
+        return refresh(request)
     progress = await view.progress(request.app[CORE], found)
     return await render(request, "partials/_broadcast_progress.html", progress=progress)
 

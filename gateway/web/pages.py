@@ -245,10 +245,23 @@ def redirect(
     response = web.Response(status=303, headers={"Location": path})
     if request.headers.get("HX-Request") == "true":
         response = web.Response(headers={"HX-Redirect": path})
+    _leave_toast(request, response, toast, tone)
+    return response
+
+
+def refresh(request: web.Request, toast: str = "") -> web.StreamResponse:
+    """For htmx: the page that asked loads anew, and then shows `toast` (translated)."""
+    response = web.Response(status=204, headers={"HX-Refresh": "true"})
+    _leave_toast(request, response, toast, "bad")
+    return response
+
+
+def _leave_toast(
+    request: web.Request, response: web.Response, toast: str, tone: str
+) -> None:
     if toast:
         value = quote(json.dumps({"text": toast, "tone": tone}, ensure_ascii=False))
         access.set_cookie(request, response, "toast", value[:3000], _TOAST_SECONDS)
-    return response
 
 
 def toast_header(text: str, tone: str = "good", undo: str = "") -> dict[str, str]:

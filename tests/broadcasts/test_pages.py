@@ -3,6 +3,7 @@
 import json
 import re
 from datetime import timedelta
+from html import unescape
 from io import BytesIO
 from typing import Any
 from urllib.parse import unquote
@@ -376,6 +377,28 @@ async def test_the_page_shows_the_run_and_who_failed(
     await clerk.post(f"{path}/again")
     await drain(core)
     assert [one.to.value for one in sms.sent[3:]] == [phone(0)]
+
+
+async def test_an_approver_is_told_that_the_draft_was_changed(
+    core: Core, console: Console
+) -> None:
+    """Their page loads anew by itself: not in silence, or the new text is taken for
+    the one they read."""
+    await people(core, console, 2)
+    clerk = await console.browser("clerk_a")
+    path = await drafted(clerk, form(console))
+    director = await console.browser("director_a")
+    asked = re.search(r'hx-get="([^"]+/progress[^"]+)"', await read(director, path))
+    assert asked
+    live = unescape(asked[1])
+    assert "共" not in await read(director, live)  # nothing to say of it yet
+    answer = await clerk.post(f"{path}/edit", form(console, place="三楼"))
+    assert answer.status == 303
+    answer = await director.get(live)
+    assert (answer.status, answer.headers["HX-Refresh"]) == (204, "true")
+    assert "刚刚改过，现在是第 2 稿" in toast(answer)
+    assert "刚刚改过" in await read(director, path)
+    assert "刚刚改过" not in await read(director, path)
 
 
 async def begun(
