@@ -1,5 +1,6 @@
 """The peers of a drill: each a channel's settings, and what it wrote down."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -70,13 +71,17 @@ class Peer:
 async def peers(
     folder: Path, names: Sequence[str], manners: Manners
 ) -> AsyncIterator[Sequence[Peer]]:
-    """Start the named ones; they end with the context."""
+    """Start the named ones, side by side; they end with the context."""
     made = {"smpp": _smpp, "cmpp": _cmpp, "smtp": _smtp, "sandbox": _sandbox}
     async with AsyncExitStack() as stack:
-        yield [
-            await stack.enter_async_context(made[name](folder, manners))
-            for name in names
-        ]
+        async with asyncio.TaskGroup() as group:
+            starting = [
+                group.create_task(
+                    stack.enter_async_context(made[name](folder, manners))
+                )
+                for name in names
+            ]
+        yield [one.result() for one in starting]
 
 
 @asynccontextmanager
