@@ -73,7 +73,8 @@ class Verdict:
     """The figures of a drill. `reasons` is empty where every promise was kept."""
 
     kills: int
-    kills_under_load: int  # something was journalled and unanswered
+    kills_under_load: int  # something of a broadcast was journalled and unanswered
+    kills_by_channel: Mapping[str, int]  # the same: something of it on this channel
     planned: int
     messages: int
     arrived: int
@@ -122,7 +123,8 @@ def judge(given: Evidence) -> Verdict:
     inbound_lost = sorted(key for key in keys if not given.inbound.get(key))
     inbound_doubled = sorted(key for key, n in given.inbound.items() if n > 1)
     barred = _after_opt_out(given)
-    under_load = [kill for kill in given.kills if any(kill.open.values())]
+    met = _met(given)
+    under_load = sum(map(bool, met))
     reasons = [
         *_told("lost", lost),
         *_told("doubled", doubled),
@@ -136,7 +138,8 @@ def judge(given: Evidence) -> Verdict:
     states = Counter(one.state.value for one in given.messages)
     return Verdict(
         kills=len(given.kills),
-        kills_under_load=len(under_load),
+        kills_under_load=under_load,
+        kills_by_channel=dict(Counter(name for names in met for name in names)),
         planned=given.planned,
         messages=len(given.messages),
         arrived=arrived.total(),
@@ -145,7 +148,7 @@ def judge(given: Evidence) -> Verdict:
         lost=len(lost),
         doubled=len(doubled),
         unknown_at_kills=len(open_ids),
-        unknown_per_kill=round(len(open_ids) / max(len(under_load), 1), 1),
+        unknown_per_kill=round(len(open_ids) / max(under_load, 1), 1),
         really_sent=sum(place in arrived for place in open_places),
         unknown_left=len(unknown),
         unknown_left_really_sent=sum(one.place in arrived for one in unknown),
@@ -159,6 +162,18 @@ def judge(given: Evidence) -> Verdict:
         after_opt_out=len(barred),
         reasons=reasons,
     )
+
+
+def _met(given: Evidence) -> list[frozenset[str]]:
+    """On which channels each kill met messages of a broadcast. Answers to people leave
+    also while it stands still, and what an earlier kill has met is no work of this
+    life."""
+    fresh = {one.id for one in given.messages if one.broadcast_id is not None}
+    found = []
+    for kill in given.kills:
+        found.append(frozenset(c for c, ids in kill.open.items() if ids & fresh))
+        fresh.difference_update(*kill.open.values())
+    return found
 
 
 def _by_place(facts: Iterable[Fact]) -> tuple[Counter[Place], Counter[Place]]:

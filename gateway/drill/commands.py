@@ -179,8 +179,13 @@ def as_text(told: Verdict) -> str:
     unknown = f"{told.unknown_at_kills} ({told.unknown_per_kill} a kill under load"
     left = ", ".join(f"{n} of {name}" for name, n in told.really_sent_left.items())
     states = ", ".join(f"{n} {state}" for state, n in told.states.items())
+    met = ", ".join(f"{n} of {name}" for name, n in told.kills_by_channel.items())
     figures = [
-        ("kills", f"{told.kills}, {told.kills_under_load} under load"),
+        (
+            "kills",
+            f"{told.kills}, {told.kills_under_load} under load"
+            + (f" ({met})" if met else ""),
+        ),
         ("planned", f"{told.planned}"),
         ("states of all messages", states),
         ("arrived at the peers", f"{told.arrived}; refused there {told.refused}"),

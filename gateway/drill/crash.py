@@ -32,7 +32,9 @@ from gateway.drill.site import Api, Site
 
 FREEZING = 3  # kills while everybody's rows are written; then that may end
 AT_START = 4  # of so many later kills one falls on the start
-WAITS_OUT = 8  # of so many kills one lets the leases of the dead run out by themselves
+# The ninth of so many kills lets the leases of the dead run out: it had some, which one
+# that falls on a start may not.
+WAITS_OUT = 10
 SPENT = 1.5  # at most so much of what is left for each kill arrives before it,
 MOST = 0.9  # and never all
 LOOK_SECONDS = 0.01  # between two looks at what has arrived
@@ -116,7 +118,7 @@ async def _crash(run: _Run) -> Verdict:
                 await started
             await _moment(run, number)
             await _kill(run)
-            if run.drill.url and number % WAITS_OUT:
+            if run.drill.url and number % WAITS_OUT != WAITS_OUT - 1:
                 await reading.end_leases(run.drill.url)
             _people_write(run)
             if number % 10 == 0 or number == run.drill.kills:

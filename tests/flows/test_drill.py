@@ -26,7 +26,7 @@ from gateway.drill import books
 from gateway.drill.checker import Evidence, Verdict, judge
 from gateway.drill.crash import Drill, crash
 from gateway.drill.notices import approved, press_start
-from gateway.drill.peers import Manners, Peer, peers
+from gateway.drill.peers import SINKS, Manners, Peer, peers
 from gateway.drill.processes import ROOT, START_SECONDS, until
 from gateway.drill.site import Api, Site, prepared
 from gateway.snapshot import snapshot
@@ -54,6 +54,7 @@ def proven(found: Verdict, kills: int) -> None:
     assert found.holds, found.reasons
     assert found.kills == kills
     assert found.kills_under_load > kills / 3, "the kills missed the work"
+    assert len(found.kills_by_channel) > len(SINKS) / 2, "and most of the channels"
     assert (found.lost, found.doubled, found.after_opt_out) == (0, 0, 0)
     assert found.inbound_acknowledged > 0
     assert (found.inbound_lost, found.inbound_doubled) == (0, 0)
@@ -64,7 +65,9 @@ def proven(found: Verdict, kills: int) -> None:
 
 
 async def test_kills_lose_nobody_and_repeat_nobody_on_sqlite(tmp_path: Path) -> None:
-    proven(await drilled(tmp_path, "", 85, 4500), 85)  # A-1 A-2 A-3 A-14 A-16 C-1
+    found = await drilled(tmp_path, "", 85, 7000)
+    proven(found, 85)  # A-1 A-2 A-3 A-14 A-16 C-1
+    assert len(found.kills_by_channel) == len(SINKS)
 
 
 async def test_kills_lose_nobody_and_repeat_nobody_on_postgres(

@@ -119,6 +119,25 @@ def test_more_in_doubt_than_a_window() -> None:
     assert verdict(messages, [], kills=kills, windows={CHANNEL: 33}).holds
 
 
+def test_a_kill_that_met_no_broadcast_is_not_under_load() -> None:
+    messages = [
+        message(1, "unknown"),
+        message(2, "accepted", broadcast_id=None),
+        message(3, "unknown", channel="smpp"),
+    ]
+    opened = [
+        {},
+        {CHANNEL: frozenset({2})},  # an answer to somebody
+        {CHANNEL: frozenset({1, 2})},
+        {CHANNEL: frozenset({1})},  # nothing has left since
+        {CHANNEL: frozenset({1}), "smpp": frozenset({3})},
+    ]
+    facts = [arrived(2)]
+    found = verdict(messages, facts, 2, kills=[Kill(at=1.0, open=o) for o in opened])
+    assert (found.kills, found.kills_under_load) == (5, 2)
+    assert found.kills_by_channel == {CHANNEL: 1, "smpp": 1}
+
+
 def test_inbound_lost_and_doubled() -> None:
     facts: list[Fact] = [Acknowledged(CHANNEL, key) for key in ("a", "b", "a")]
     found = verdict([], facts, inbound={"a": 2})
