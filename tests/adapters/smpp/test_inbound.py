@@ -3,6 +3,8 @@
 import asyncio
 
 from adapters.carrier import udh
+from adapters.carrier.inlet import STOP_READING_AT
+from adapters.carrier.link import Limits
 from adapters.smpp import pdu
 from adapters.smpp.simulator import Behaviour
 from adapters.smpp.simulator.centre import Item
@@ -34,6 +36,30 @@ async def test_acknowledged_only_after_the_commit(lab: SmppLab) -> None:
         await until(lambda: lab.centre.counts.receipts == 900)
         assert len(talk.events) == 900
         assert len(talk.events.batches) <= 4, "one commit takes all that gathered"
+
+
+async def test_more_than_can_be_stored_waits_at_the_centre(lab: SmppLab) -> None:
+    """What is read and not stored is bounded; a connection that is not read meanwhile
+    is not taken for dead."""
+    many = 3 * STOP_READING_AT
+    lab.centre.behave(Behaviour(deliver_window=many))
+    impatient = Limits(heartbeat_after=0.1, heartbeat_within=0.1)
+    async with talking(lab.port, lab.data_dir, limits=impatient) as talk:
+        talk.events.gate.clear()
+        items = [receipt(f"{n:010}", "DELIVRD") for n in range(many)]
+        lab.centre.deliver(SYSTEM_ID, items)
+        [seat] = talk.account._seats
+        assert seat.link
+        assert seat.inlet
+        link, inlet = seat.link, seat.inlet
+        await until(lambda: not link._reading())
+        ended = asyncio.get_running_loop().time() + 0.6
+        await until(lambda: asyncio.get_running_loop().time() > ended)
+        assert len(inlet._waiting) < 2 * STOP_READING_AT
+        talk.events.gate.set()
+        await until(lambda: lab.centre.counts.receipts == many)
+        assert lab.centre.counts.binds == 1
+        assert len(talk.events) == many
 
 
 async def test_what_cannot_be_stored_is_brought_again(lab: SmppLab) -> None:
