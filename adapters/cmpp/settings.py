@@ -43,7 +43,8 @@ class Settings(BaseModel):
     connection_window: int = Field(16, ge=1, le=10_000)  # W of 7.1
     answer_within_seconds: float = Field(60, gt=0, le=600)  # T of 7.1
     # C of 7.1 is three minutes, T one: too long to learn that a connection is dead.
-    heartbeat_seconds: float = Field(20, gt=0, le=180)
+    # With these it is found and replaced within 30 seconds.
+    heartbeat_seconds: float = Field(15, gt=0, le=180)
     heartbeat_within_seconds: float = Field(10, gt=0, le=60)
     parts_wait_minutes: float = Field(10, gt=0, le=24 * 60)
     # What this carrier's own list says.

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from adapters.carrier.account import SOON_TRIES
-from adapters.cmpp import Settings, build, codes
+from adapters.carrier.account import AGAIN, SOON_TRIES
+from adapters.cmpp import Settings, build, codes, limits
 from adapters.cmpp.pdus import Version
 from adapters.cmpp.simulator import Behaviour, Ismg, serving
 from gateway.clock import ManualClock
@@ -26,7 +26,7 @@ from gateway.contract import (
     Streams,
 )
 from gateway.errors import OutcomeUnknown, PermanentFailure, TransientFailure
-from gateway.retry import RetryPolicy
+from gateway.retry import RetryPolicy, ceiling
 from tests.adapters.cmpp import tables
 from tests.adapters.cmpp.rig import Rig, a_while, message, rig, talking
 from tests.adapters.cmpp.tables import pdu
@@ -387,6 +387,19 @@ async def test_connections_beyond_the_accounts_limit_wait() -> None:
         assert states == ["closed", "open"]
         await found.stream([message(index) for index in range(100)])
         assert all(isinstance(o[0], Accepted) for o in found.outcomes.values())
+
+
+def test_h_6_with_the_usual_settings_it_takes_30_seconds_at_most() -> None:
+    """H-6"""
+    usual = Settings(
+        host="127.0.0.1",
+        sp_id=SP_ID,
+        secret=SecretStr(SECRET),
+        service_number="1065700001",
+    )
+    found = limits(usual)
+    seconds = found.heartbeat_after + found.heartbeat_within + 2 * found.tick
+    assert timedelta(seconds=seconds) + ceiling(1, AGAIN) <= timedelta(seconds=30)
 
 
 async def test_h_6_a_connection_that_the_gateway_still_counts_is_waited_for() -> None:
