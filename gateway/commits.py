@@ -5,6 +5,7 @@ one fsync serves all that came during the fsync before.
 """
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
@@ -42,6 +43,7 @@ class _Batch:
     def __init__(self, waiting: deque[_Waiting]) -> None:
         self._waiting = waiting
         self._taken: list[_Waiting] | None = None
+        self._taking = threading.Lock()
 
     @property
     def is_open(self) -> bool:
@@ -51,13 +53,16 @@ class _Batch:
     @property
     def works(self) -> Sequence[_Waiting]:
         """May be asked for in the writer's thread, while the loop adds to `waiting`."""
-        if self._taken is None:
-            taken: list[_Waiting] = []
-            self._taken = taken
-            while self._waiting and len(taken) < LARGEST:
-                taken.append(self._waiting.popleft())
-            taken.sort(key=lambda one: not one.early)
-        return self._taken
+        with self._taking:
+            if self._taken is None:
+                self._taken = self._take()
+            return self._taken
+
+    def _take(self) -> list[_Waiting]:
+        taken = list[_Waiting]()
+        while self._waiting and len(taken) < LARGEST:
+            taken.append(self._waiting.popleft())
+        return sorted(taken, key=lambda one: not one.early)
 
     async def run(self) -> list[Any]:
         return [None if one.done.done() else await one.work() for one in self.works]

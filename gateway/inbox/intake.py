@@ -6,6 +6,7 @@ there.
 """
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -74,6 +75,7 @@ class _Batch:
     ) -> None:
         self._waiting, self._most, self._on_taken = waiting, most, on_taken
         self._taken: list[_Delivery] | None = None
+        self._taking = threading.Lock()  # who is out of patience asks, too
 
     @property
     def is_open(self) -> bool:
@@ -81,10 +83,11 @@ class _Batch:
 
     @property
     def deliveries(self) -> Sequence[_Delivery]:
-        if self._taken is None:
-            self._taken = self._take()
-            self._on_taken()
-        return self._taken
+        with self._taking:
+            if self._taken is None:
+                self._taken = self._take()
+                self._on_taken()
+            return self._taken
 
     def _take(self) -> list[_Delivery]:
         taken, count = list[_Delivery](), 0
