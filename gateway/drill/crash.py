@@ -30,6 +30,7 @@ from gateway.drill.peers import SINKS, WRITTEN, Manners, Peer, address, peers
 from gateway.drill.processes import START_SECONDS, until
 from gateway.drill.site import Api, Site
 
+CANARY = 50  # of each channel
 FREEZING = 3  # kills while everybody's rows are written; then that may end
 AT_START = 4  # of so many later kills one falls on the start
 # The ninth of so many kills lets the leases of the dead run out: it had some, which one
@@ -90,7 +91,7 @@ async def crash(folder: Path, drill: Drill, tell: Tell) -> Verdict:
     ):
         tell(f"{drill.messages} members, {', '.join(drill.sinks)}")
         site = await sites.prepared(
-            folder, drill.url, met, drill.messages, cold=drill.cold
+            folder, drill.url, met, drill.messages, canary=CANARY, cold=drill.cold
         )
         try:
             run = _Run(

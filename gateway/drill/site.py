@@ -40,7 +40,7 @@ demo = false
 [policy]
 allowed_from = "00:00"
 allowed_until = "00:00"
-canary = 50
+canary = {canary}
 canary_refusals = 1.0
 canary_seconds = 1
 broadcasts_per_day = 0
@@ -169,16 +169,25 @@ def free_port() -> int:
 
 
 async def prepared(
-    folder: Path, url: str, peers: Sequence[Peer], people: int, *, cold: bool = False
+    folder: Path,
+    url: str,
+    peers: Sequence[Peer],
+    people: int,
+    *,
+    canary: int = 0,
+    cold: bool = False,
 ) -> Site:
-    """Settings, a migrated database, everybody who is written to, and two tokens."""
+    """Settings, a migrated database, everybody who is written to, and two tokens.
+
+    `canary` people of each channel go ahead; meanwhile nobody else is written to.
+    """
     site = Site(
         folder=folder,
         port=free_port(),
         url=url or f"sqlite://{folder / 'data' / 'lianxin.sqlite3'}",
         cold=cold,
     )
-    text = SETTINGS.format(port=site.port, data=site.data, url=url)
+    text = SETTINGS.format(port=site.port, data=site.data, url=url, canary=canary)
     site.settings.write_text(text + "".join(peer.section for peer in peers), "utf-8")
     core = Core(
         settings=Settings(storage=Storage(data_dir=site.data)),
