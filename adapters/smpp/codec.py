@@ -23,6 +23,7 @@ from gateway.contract import (
     Address,
     AddressKind,
     ChannelContext,
+    ChannelTrouble,
     DeliveryReceipt,
     InboundMessage,
     OutboundMessage,
@@ -245,17 +246,16 @@ class SmppCodec:
         self, short: pdu.Short, frame: bytes, sequence: int, token: bytes
     ) -> Delivery:
         """A receipt is what esm_class or a TLV says is one, never what a text says:
-        anybody could write such a text."""
+        anybody could write such a text. Nor is one that can't be read what a person
+        wrote: it would open an inquiry and be answered, message by message."""
         kind = short.esm_class & pdu.MESSAGE_TYPE
-        if (
-            kind == pdu.RECEIPT
-            or kind == pdu.INTERMEDIATE
-            or pdu.TAG_RECEIPTED_MESSAGE_ID in short.tlvs
-        ):
-            receipt = receipts.read(short, self._ids, self._settings.stats)
-            if receipt is not None:
-                return Delivery(sequence, token, self._receipt(receipt, short, frame))
-        return Delivery(sequence, token, self._said(short, frame), nameless=True)
+        is_receipt = kind == pdu.RECEIPT or kind == pdu.INTERMEDIATE
+        if not is_receipt and pdu.TAG_RECEIPTED_MESSAGE_ID not in short.tlvs:
+            return Delivery(sequence, token, self._said(short, frame), nameless=True)
+        found = receipts.read(short, self._ids, self._settings.stats)
+        if found is not None:
+            return Delivery(sequence, token, self._receipt(found, short, frame))
+        return Delivery(sequence, token, _unreadable(short, frame))
 
     def acknowledge(self, delivery: Delivery, *, stored: bool) -> bytes:
         """deliver_sm_resp (4.6.2): its message_id is unused and empty."""
@@ -395,6 +395,12 @@ def _phone(number: str) -> str | None:
     if len(digits) == 13 and digits.startswith("861") and digits.isdigit():
         return "+" + digits
     return e164(number)
+
+
+def _unreadable(short: pdu.Short, frame: bytes) -> ChannelTrouble:
+    """Kept for staff, so that the centre may forget it."""
+    code = "unreadable_report"
+    return ChannelTrouble(key=f"{code}:{_content_key(short)}", code=code, raw=frame)
 
 
 def _content_key(short: pdu.Short) -> str:

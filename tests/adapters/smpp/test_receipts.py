@@ -13,7 +13,13 @@ from adapters.smpp import pdu
 from adapters.smpp.codec import SmppCodec
 from adapters.smpp.receipts import ids
 from adapters.smpp.settings import MessageIds
-from gateway.contract import Address, AddressKind, DeliveryReceipt, ReceiptState
+from gateway.contract import (
+    Address,
+    AddressKind,
+    ChannelTrouble,
+    DeliveryReceipt,
+    ReceiptState,
+)
 from tests.labs.carrier import context
 from tests.labs.smpp_lab import settings
 
@@ -127,11 +133,26 @@ def test_a_text_that_looks_like_a_receipt_is_what_a_member_wrote() -> None:
     assert not isinstance(found.content, DeliveryReceipt)
 
 
-def test_a_receipt_that_names_no_message_is_kept_as_text() -> None:
-    found = codec().decode(deliver("Delivered to 138!"))
+@pytest.mark.parametrize("kind", [pdu.RECEIPT, pdu.INTERMEDIATE])
+def test_a_receipt_that_names_no_message_is_kept_for_staff(kind: int) -> None:
+    """It is nobody's text: one for each message of a broadcast would be an inquiry."""
+    events = []
+    for text in ("Delivered to 138!", "Delivered to 138!", "Delivered to 139!"):
+        found = codec().decode(deliver(text, esm_class=kind))
+        assert isinstance(found, Delivery)
+        assert isinstance(found.content, ChannelTrouble)
+        assert found.content.code == "unreadable_report"
+        assert text.encode() in found.content.raw
+        assert not found.nameless
+        events.append(found.content.key)
+    assert events[0] == events[1] != events[2]
+
+
+def test_a_tlv_without_an_id_is_no_person_s_text() -> None:
+    tlvs = pdu.tlv(pdu.TAG_RECEIPTED_MESSAGE_ID, b"\0")
+    found = codec().decode(deliver("?", esm_class=0, tlvs=tlvs))
     assert isinstance(found, Delivery)
-    assert found.content is not None
-    assert not isinstance(found.content, DeliveryReceipt)
+    assert isinstance(found.content, ChannelTrouble)
 
 
 @pytest.mark.parametrize(
