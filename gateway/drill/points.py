@@ -9,7 +9,7 @@ import asyncio
 import shutil
 import signal
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,6 +30,7 @@ CALLS = ("fdatasync", "pwrite64", "write")
 PEOPLE = 50
 RUN_SECONDS = 30.0
 LETTING_GO_SECONDS = 10.0
+TOLD_EVERY = 10  # points; each takes about two seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +56,15 @@ def missing() -> str:
 
 
 async def points(
-    folder: Path, calls: Sequence[str], most: int, sinks: Sequence[str], step: int = 1
+    folder: Path,
+    calls: Sequence[str],
+    most: int,
+    sinks: Sequence[str],
+    step: int = 1,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Points:
-    """At most `most` points of each call, every `step`-th. `folder` is empty."""
+    """At most `most` points of each call, every `step`-th. `folder` is empty; `tell` is
+    told how far it is."""
     manners = Manners(
         people=PEOPLE, delay=0.01, drop=0, inbound=0, receipt_delay=0.05, odd=0
     )
@@ -70,7 +77,7 @@ async def points(
         try:
             await site.start()
             await until(run.api.healthy, START_SECONDS)
-            hit = {call: await _each(run, call, most, step) for call in calls}
+            hit = {call: await _each(run, call, most, step, tell) for call in calls}
             status = await site.stop()
             verdict = await _verdict(run, status)
         finally:
@@ -79,9 +86,13 @@ async def points(
     return Points(hit=hit, complete=complete, verdict=verdict)
 
 
-async def _each(run: _Run, call: str, most: int, step: int) -> int:
+async def _each(
+    run: _Run, call: str, most: int, step: int, tell: Callable[[str], None]
+) -> int:
     """How many of its points were hit."""
     for number in range(most):
+        if number % TOLD_EVERY == 0:
+            tell(f"{call}: killed at {number} points")
         if not await _hit(run, call, 1 + number * step):
             return number
     return most

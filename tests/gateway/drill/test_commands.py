@@ -12,6 +12,7 @@ from gateway.drill.commands import cli
         (("crash", "--sink", "smpp,pigeon"), "smpp, cmpp, smtp, sandbox"),
         (("crash", "--engine", "mysql"), "sqlite, or postgres"),
         (("crash", "--design", "all"), "journal"),
+        (("crash", "--engine", "postgres://nobody@127.0.0.1:1/scratch"), "refused"),
         (("points", "--call", "sync"), "fdatasync"),
         (("power", "--sink", "pigeon"), "smpp, cmpp, smtp, sandbox"),
     ],
