@@ -29,7 +29,8 @@ class _Slot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """Seconds and messages; `slow` and `throttled` are shares of the last minutes."""
+    """Seconds and messages, `rate` as the carrier counts them; `slow` and `throttled`
+    are shares of the last minutes."""
 
     rate: float
     answered: int  # in the last minutes

@@ -437,7 +437,7 @@ class Sender:
         permits = self._link.permits(messages)
         self._permits_each = max(1, -(-permits // len(messages)))
         self.pace.use(permits)
-        self.measure.sent(len(messages))
+        self.measure.sent(permits)  # shown beside what the rate allows
         self.breaker.left(len(messages))
         self._link.submit(messages)
 

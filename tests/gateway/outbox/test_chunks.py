@@ -262,6 +262,7 @@ async def test_each_part_of_a_long_message_counts_for_the_rate(
         clock.advance(timedelta(seconds=1))
     assert max(parts[1:]) <= rate
     assert sum(parts) >= 0.9 * rate * seconds
+    assert sender.measure.seen().rate == rate
 
 
 async def test_an_answer_overtakes_a_broadcast(
