@@ -283,6 +283,8 @@ class Link(asyncio.Protocol):
     def _answered(self, sequence: int, outcome: PartOutcome) -> None:
         waiting = self._pending.pop(sequence, None) or self._late.pop(sequence, None)
         if waiting is None:
+            if isinstance(outcome, DeliveryError):  # of a login that isn't known there
+                self._login(LoginAnswer(outcome.code))
             return
         settled = waiting.settle(sequence, outcome)
         if settled is None:

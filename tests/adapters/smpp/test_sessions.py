@@ -462,6 +462,20 @@ async def test_a_refused_login_is_told_once_and_not_repeated_soon(
         assert outcome.code == "not_connected"
 
 
+async def test_a_centre_that_knows_no_transceivers_says_so() -> None:
+    """4.3.1: a generic_nack is all that it can answer."""
+    async with rude_centre() as (centre, port):
+        centre.silent = True
+        async with talking(port, Path(), connect=False) as talk:
+            await until(lambda: centre.binds)
+            centre.say(pdu.frame(pdu.GENERIC_NACK, 1, status=3))
+            await until(lambda: talk.events)
+            [trouble] = talk.events
+            assert isinstance(trouble, ChannelTrouble)
+            assert trouble.code == "login_refused:ESME_RINVCMDID"
+            await until(lambda: centre.binds == 2)
+
+
 async def test_too_many_binds_are_tried_again_soon(lab: SmppLab) -> None:
     lab.centre.behave(Behaviour(binds=1))
     async with talking(lab.port, lab.data_dir, connections=2) as talk:
