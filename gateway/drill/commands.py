@@ -26,6 +26,7 @@ cli = typer.Typer(
     help="Kill it, cut its power, count what is left. In a scratch folder of its own.",
     no_args_is_help=True,
 )
+_TABLES = "SELECT COUNT(*) FROM pg_tables WHERE schemaname = current_schema()"
 Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 Keep = Annotated[Path | None, typer.Option(help="Work here, and leave it there.")]
 
@@ -57,7 +58,7 @@ def crash_command(
     if engine != "sqlite" and not engine.startswith(("postgres://", "postgresql://")):
         raise typer.BadParameter("--engine: sqlite, or postgres://user@host/name")
     if engine != "sqlite":
-        _reach(engine)
+        refuse_used(engine)
     with _folder(keep) as folder:
         if design != "journal":
             _progress(f"{design}: {messages} messages, {kills} kills")
@@ -165,15 +166,25 @@ def _progress(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def _reach(url: str) -> None:
-    async def knock() -> None:
-        await (await asyncpg.connect(url, timeout=SECONDS)).close()
+def refuse_used(url: str) -> None:
+    """An installation's database must not be taken for a scratch one."""
+
+    async def tables() -> int:
+        base = await asyncpg.connect(url, timeout=SECONDS)
+        try:
+            return int(await base.fetchval(_TABLES))
+        finally:
+            await base.close()
 
     try:
-        uvloop.run(knock())
+        found = uvloop.run(tables())
     except AWAY as error:
         why = str(error) or type(error).__name__
         raise typer.BadParameter(f"--engine: {why}") from None
+    if found:
+        raise typer.BadParameter(
+            f"--engine: {found} tables are there; a drill fills an empty database"
+        )
 
 
 @contextmanager
