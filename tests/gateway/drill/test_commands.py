@@ -3,7 +3,7 @@
 import pytest
 from typer.testing import CliRunner
 
-from gateway.drill.commands import refuse_used, cli
+from gateway.drill.commands import cli, refuse_used
 
 
 @pytest.mark.parametrize(
