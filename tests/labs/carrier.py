@@ -23,6 +23,13 @@ async def until(true: Callable[[], object]) -> None:
         await asyncio.sleep(0.002)
 
 
+async def a_while(seconds: float) -> None:
+    """For what comes meanwhile, or must not come."""
+    loop = asyncio.get_running_loop()
+    ended = loop.time() + seconds
+    await until(lambda: loop.time() >= ended)
+
+
 def context(
     name: str, data_dir: Path, *, clock: Clock | None = None, signature: str = ""
 ) -> ChannelContext:
