@@ -19,6 +19,7 @@ from gateway.errors import (
 from gateway.postgres import AWAY
 from gateway.web.keys import REQUEST_ID
 from gateway.web.pages import render, text, toast_header
+from gateway.web.routes import SAFE
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 log = structlog.get_logger()
@@ -38,11 +39,10 @@ _PAGES = {
     504: ("查询时间太长", "请缩小范围（例如日期、单位）后重试。"),
     500: ("系统出错", "我们已记录这次错误。内容未必已保存，请检查后重试。"),
 }
+_AWAY = "数据库暂时连不上"
+_LATER = "请稍后再看，恢复后一切照旧。"
 # Lost on its way there, a change may have been made all the same.
-_AWAY = (
-    "数据库暂时连不上",
-    "请稍后重试。刚才填写的内容未必已保存，重试之前请先检查。",
-)
+_IN_DOUBT = "请稍后重试。刚才填写的内容未必已保存，重试之前请先检查。"
 # What these would tell an outsider is told by their title alone.
 _SILENT = frozenset({401, 403, 404, 500, 503, 504})
 
@@ -144,7 +144,7 @@ async def _answer(
 def _words(request: web.Request, error: GatewayError, status: int) -> tuple[str, str]:
     title, detail = _PAGES.get(status, _PAGES[500 if status >= 500 else 400])
     if error.code == "database_away":
-        title, detail = _AWAY
+        title, detail = _AWAY, _LATER if request.method in SAFE else _IN_DOUBT
     said = error.detail if status not in _SILENT else ""
     return text(request, title), text(request, said or detail)
 

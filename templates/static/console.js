@@ -25,6 +25,8 @@
     setTimeout(() => toast.remove(), one("[data-undo]", toast) ? UNDO_MS : TOAST_MS);
 
   function showToast({ text, undo = "", tone = "good" }) {
+    // Several parts of a page may find out the same; saying it once is enough.
+    for (const old of all(".toast")) if (!undo && old.textContent === text) old.remove();
     const toast = document.createElement("div");
     toast.className = `toast ${tone}`;
     toast.textContent = text;

@@ -54,7 +54,10 @@ async def test_a_lost_database_is_told_in_words(console: Console, wire: Wire) ->
     async with wire.away():
         page = await clerk.get("/members")
         assert (page.status, page.headers["Retry-After"]) == (503, "5")
-        assert "数据库暂时连不上" in await page.text()
+        assert "数据库暂时连不上" in (text := await page.text())
+        assert "未必已保存" not in text  # nothing was
+        written = await clerk.post("/password")
+        assert (written.status, "未必已保存" in await written.text()) == (503, True)
         bearer = {"Authorization": "Bearer lx_nobody"}
         answer = await clerk.get("/api/v1/members", headers=bearer)
         assert answer.status == 503
