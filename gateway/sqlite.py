@@ -258,6 +258,9 @@ class Sqlite(SqliteClient):
             writer = Line(self.filename, _WRITER, self._busy_seconds)
             await writer.open()
             writer.post(lambda base: base.execute("PRAGMA busy_timeout=0").close())
+            # Each start after a crash reads all of the log; one that keeps crashing
+            # would never come to a checkpoint.
+            writer.post(self._checkpoint)
             for _ in range(READERS):
                 reader = Line(self.filename, _READER, self._busy_seconds)
                 await reader.open()

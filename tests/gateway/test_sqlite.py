@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -180,6 +181,22 @@ async def test_the_log_starts_anew(sqlite_url: str) -> None:
             await db.execute_many(INSERT, given)
             await db.execute("DELETE FROM counters")
         assert _log_mib(sqlite_url) < 64
+
+
+async def test_a_log_left_by_a_crash_is_moved_at_the_start(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    crashed = tmp_path / "crashed.sqlite3"
+    async with db.opened(sqlite_url):
+        await db.execute("CREATE TABLE ballast (data BLOB)")
+        await db.execute("INSERT INTO ballast VALUES (zeroblob(1048576))")
+        for end in ("", "-wal"):  # as a kill leaves them
+            shutil.copy(f"{_path(sqlite_url)}{end}", f"{crashed}{end}")
+    async with db.opened(f"sqlite://{crashed}"):
+        await db.execute(INSERT, "any", 1)  # comes after what is done at the start
+        with closing(sqlite3.connect(f"file:{crashed}?immutable=1", uri=True)) as file:
+            ((found,),) = file.execute("SELECT LENGTH(data) FROM ballast").fetchall()
+    assert found == MIB  # without the log
 
 
 async def test_the_log_starts_anew_between_transactions_only(sqlite_url: str) -> None:
