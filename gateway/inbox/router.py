@@ -38,6 +38,7 @@ from gateway.inbox.route import (
 )
 from gateway.inbox.routed import Routed
 from gateway.inquiries import timeline
+from gateway.inquiries.busy import OpenInquiries
 from gateway.inquiries.say import reach_of
 from gateway.outbox import follow, receipts
 from gateway.tables import AddressRow, Inbound, Inquiry
@@ -73,6 +74,7 @@ class Router:
         self._pressed = pressed
         self._late = False  # the last batch was
         self._most = BATCH
+        self._open_inquiries = OpenInquiries(core.clock)
         self._receipts_seen: dict[str, int] = {}
         self._sweep_at = core.clock.monotonic() + SWEEP_SECONDS
 
@@ -133,7 +135,7 @@ class Router:
         acts.settle(desk)
         expires = timedelta(hours=core.settings.policy.answer_expires_hours)
         new = [one for one in messages if one.cells and one.state == "stored"]
-        await write.world(world, [*taken.done, *new], expires)
+        await write.world(world, [*taken.done, *new], expires, self._open_inquiries)
         count = len(taken.done) + len(taken.alone)
         return Routed(
             count=count,

@@ -11,7 +11,7 @@ from gateway.contract import Address, AddressKind, MessageKind
 from gateway.core import Core
 from gateway.errors import RequestError
 from gateway.inquiries import matters, timeline
-from gateway.inquiries.busy import Busy
+from gateway.inquiries.busy import Busy, OpenInquiries
 from gateway.inquiries.say import say
 from gateway.status import InquiryState
 from gateway.tables import Inbound, Inquiry, Member, Organisation
@@ -48,7 +48,7 @@ async def from_message(core: Core, message: Inbound, reach: Reach) -> Inquiry:
         received=received,
         organisation_id=organisation.id,
         member_id=message.member_id,
-        owner_id=(await Busy.of([organisation.id])).give(organisation.id),
+        owner_id=await _owner(core, organisation.id),
         source="message",
         channel=message.channel,
         kind=message.kind,
@@ -68,6 +68,11 @@ async def from_message(core: Core, message: Inbound, reach: Reach) -> Inquiry:
         await acknowledge(core, inquiry, reach, message)
     await inquiry.save()
     return inquiry
+
+
+async def _owner(core: Core, organisation_id: int) -> int | None:
+    busy = await Busy.of([organisation_id], OpenInquiries(core.clock))
+    return busy.give(organisation_id)
 
 
 def text_of(subject: str, text: str) -> str:

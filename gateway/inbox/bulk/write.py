@@ -11,15 +11,20 @@ from gateway.database import to_micros
 from gateway.inbox.bulk.statements import Statement, insert, next_ids, update
 from gateway.inbox.bulk.world import Letter, Line, Matter, Message, World
 from gateway.inbox.rows import MESSAGE
-from gateway.inquiries.busy import Busy
+from gateway.inquiries.busy import Busy, OpenInquiries
 from gateway.members import consent
 from gateway.outbox.enqueue import PRIORITY
 from gateway.status import OutboundState
 
 
-async def world(made: World, messages: Sequence[Message], expires: timedelta) -> None:
+async def world(
+    made: World,
+    messages: Sequence[Message],
+    expires: timedelta,
+    inquiries: OpenInquiries,
+) -> None:
     """Everything `made` has learnt, and each message with what was decided on it."""
-    await _owners(made)
+    await _owners(made, inquiries)
     await _letter_ids(made)
     if made.refused:
         await consent.hold_gate(alone=True)
@@ -84,12 +89,12 @@ def _people(made: World) -> list[Statement]:
     )
 
 
-async def _owners(made: World) -> None:
+async def _owners(made: World, inquiries: OpenInquiries) -> None:
     """To the least busy clerk each, counting what was opened before in this batch."""
     wanted = {one.organisation_id for one in made.opened if one.new}
     if not wanted:
         return
-    busy = await Busy.of(wanted)
+    busy = await Busy.of(wanted, inquiries)
     for matter in made.opened:
         if matter.new:
             matter.owner_id = busy.give(matter.organisation_id)
