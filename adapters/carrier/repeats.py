@@ -52,7 +52,8 @@ class Repeats:
             if not _is_certain(known):
                 self._known[content] = known
                 return known.keys
-            keys = Keys(f"{content}:{self._clock.now().timestamp():.6f}")
+            at = self._clock.now().timestamp()
+            keys = Keys(f"{_window(at)}:{content}:{at:.6f}")
         else:
             keys = self._first(content, now)
         self._known[content] = _Known(keys, link, now)
@@ -62,14 +63,19 @@ class Repeats:
 
     def _first(self, content: str, now: float) -> Keys:
         """Of words that were not brought to this process before."""
-        window = int(self._clock.now().timestamp() // _WINDOW)
+        window = _window(self._clock.now().timestamp())
         is_young = now - self._since < WITHIN.total_seconds()
-        earlier = f"{content}:{window - 1}" if is_young else ""
-        return Keys(f"{content}:{window}", earlier)
+        earlier = f"{window - 1}:{content}" if is_young else ""
+        return Keys(f"{window}:{content}", earlier)
 
     def answered(self, content: str, link: Link) -> None:
         if known := self._known.get(content):
             known.link, known.answered_at = link, self._clock.monotonic()
+
+
+def _window(at: float) -> int:
+    """Keys begin with it, so that new ones lie side by side in an index of years."""
+    return int(at // _WINDOW)
 
 
 def _is_certain(known: _Known) -> bool:
