@@ -555,13 +555,16 @@
     event.detail.isError = false;
   });
 
-  // A live update keeps what somebody has ticked but not yet sent.
+  // A live update keeps what somebody has ticked but not yet sent, and what they unfolded.
   let ticked = [];
+  let unfolded = [];
 
   document.addEventListener("htmx:beforeSwap", ({ detail }) => {
-    ticked = detail.target.matches("[data-live]")
+    const live = detail.target.matches("[data-live]");
+    ticked = live
       ? all("form[id] input:checked", detail.target).map((box) => [box.form.id, box.name, box.value])
       : [];
+    unfolded = live ? all("details[id][open]", detail.target).map((side) => side.id) : [];
   });
 
   function tickAgain(root) {
@@ -571,6 +574,11 @@
       if (box) box.checked = true;
     }
     ticked = [];
+  }
+
+  function unfoldAgain() {
+    for (const id of unfolded) document.getElementById(id)?.setAttribute("open", "");
+    unfolded = [];
   }
 
   document.addEventListener("htmx:afterRequest", (event) => {
@@ -590,6 +598,7 @@
     }
     if (target.id === "stream") markOpenRow();
     tickAgain(target);
+    unfoldAgain();
     dress(target);
   });
 

@@ -197,6 +197,14 @@ async def test_the_page_of_a_run_fits_every_screen(walk: Walk) -> None:
         assert heading["x"] + heading["width"] <= search["x"] or (
             heading["y"] + heading["height"] <= search["y"]
         )
+    # What somebody unfolded stays so while the numbers go on.
+    table = page.locator("#plot-table")
+    await table.locator("summary").click()
+    await table.evaluate("side => side.dataset.old = ''")
+    await page.evaluate("htmx.trigger('#progress', 'live')")
+    await expect(page.locator("#plot-table:not([data-old])")).to_have_attribute(
+        "open", ""
+    )
     # On a phone each person is a card; who it is stands above what is ticked.
     name = await place(page, "#people tbody a")
     assert name["y"] < (await place(page, "#people tbody [type=checkbox]"))["y"]
