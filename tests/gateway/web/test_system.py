@@ -107,6 +107,21 @@ async def test_of_a_lost_process_nothing_looks_well(
         assert ("2 个在运行" in text) is shown_of_it
 
 
+async def test_what_no_process_does_is_said(
+    console: Console, runtime: Runtime, clock: ManualClock
+) -> None:
+    """Else messages wait, and every process there is looks well."""
+    chief = await console.browser("administrator_county")
+    assert "没有进程负责" not in await shown(chief, "/system/state")
+    await db.execute("UPDATE nodes SET roles = 'web,bots'")
+    text = await shown(chief, "/system/state")
+    assert "现在没有进程负责：发送、定时任务。" in text
+    assert "承担全部工作" not in text
+    at = await nodes.now(db.rows, clock)
+    await nodes.begin(db.rows, frozenset({Role.SENDER, Role.SCHEDULER}), at)
+    assert "没有进程负责" not in await shown(chief, "/system/state")
+
+
 async def _is_there(core: Core) -> bool:
     return not core.space.reserve_gone
 
