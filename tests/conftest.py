@@ -37,6 +37,8 @@ from tests.console import Console
 from tests.labs import nursery as nurseries
 
 _NUMBERS = count(1)
+# It wins over a test's own settings, and may be that of an installation.
+os.environ.pop("DATABASE_URL", None)
 # How long an example takes says something of the machine, nothing of the product.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
