@@ -4,12 +4,18 @@ import asyncio
 import random
 import sqlite3
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from adapters.sandbox import faults
 from adapters.sandbox.records import Medium
+from adapters.smpp.simulator import Behaviour, Centre, serving
+from adapters.smpp.simulator.centre import part_of
+from gateway import database as db
+from gateway import recount
+from gateway.clock import SystemClock
 from tests.labs import frozen
 from tests.labs.onebot_peer import TOKEN, OneBotPeer, Reply
 from tests.labs.onebot_peer import until as soon
@@ -102,3 +108,59 @@ async def test_stopping_under_load_loses_nothing(
         found = await frozen.proven(url, unknown=0, data_dirs=[data])
         assert found["planned"] > 0  # every stop was under load
         assert "Traceback" not in gateway.log
+
+
+CARRIER = """
+[channels.carrier]
+adapter = "smpp"
+host = "127.0.0.1"
+port = {port}
+system_id = "lianxin"
+password = "file:{word}"
+signature = "【清禾党员服务】"
+connections = 2
+"""
+
+
+async def test_stopping_waits_for_what_a_carrier_has_in_hand(
+    sqlite_url: str, tmp_path: Path, nursery: Path
+) -> None:
+    """I-1: sessions too. Nothing is in doubt, nothing that came in is lost, and the
+    carrier hears good-bye."""
+    slow = Behaviour(answer_delay_min=0.2, answer_delay_max=0.4, mo_rate=50.0)
+    centre, people = Centre(slow), 2000
+    centre.taken = []
+    async with (
+        serving(centre) as port,
+        installation(tmp_path, sqlite_url, nursery=nursery) as gateway,
+    ):
+        word = gateway.folder / "word"
+        word.write_text("secret", encoding="utf-8")
+        with gateway.settings.open("a", encoding="utf-8") as settings:
+            settings.write(CARRIER.format(port=port, word=word))
+        await frozen.freeze(sqlite_url, people, "carrier")
+        for _ in range(4):
+            await gateway.start()
+            wanted = centre.counts.accepted + 50
+
+            async def goes_on(wanted: int = wanted) -> bool:
+                return centre.counts.accepted >= wanted
+
+            await until(goes_on, 60)
+            assert await gateway.stop() == 0
+            assert not any(session.system_id for session in centre.sessions)
+        assert "Traceback" not in gateway.log
+    async with db.opened(sqlite_url):
+        rows = await db.rows("SELECT state FROM outbox WHERE channel = 'carrier'")
+        [came] = await db.rows("SELECT COUNT(*) AS n FROM inbound")
+    found = Counter(row["state"] for row in rows)
+    assert set(found) <= {"planned", "queued", "accepted", "delivered"}
+    # What answers a member has two parts; nobody is left with one of them.
+    parts = Counter((p.destination, part_of(p).number) for p in centre.taken)
+    whole = {p.destination: part_of(p).total for p in centre.taken}
+    assert set(parts.values()) == {1}
+    assert len(parts) == sum(whole.values())
+    assert found["accepted"] + found["delivered"] == len(whole)
+    assert came["n"] >= centre.counts.replies > 0
+    told = await recount.recount(sqlite_url, SystemClock().now(), None)
+    assert told.holds, recount.as_text(told)
