@@ -67,10 +67,22 @@ async def advance(
 
     `rows`: what `locked` gave the caller for these messages in this transaction.
     """
+    once, again = _once(moves)
     done: list[Moved] = []
-    for first in range(0, len(moves), _MOST):
-        done += await _advance(moves[first : first + _MOST], now, rows)
-    return done
+    for first in range(0, len(once), _MOST):
+        done += await _advance(once[first : first + _MOST], now, rows)
+    return done + await advance(again, now) if again else done
+
+
+def _once(moves: Sequence[Move]) -> tuple[Sequence[Move], Sequence[Move]]:
+    """The first move of each message, and what comes after it: a silent one may be
+    given up and answered late between two commits, and one statement moves a row once.
+    """
+    if len({move.id for move in moves}) == len(moves):
+        return moves, ()
+    first: dict[int, Move] = {}
+    later = [move for move in moves if first.setdefault(move.id, move) is not move]
+    return list(first.values()), later
 
 
 async def _advance(
@@ -94,9 +106,10 @@ async def settle_planned(
 ) -> list[Moved]:
     """`advance` for first answers of recipients in chunks: nearly always they are
     still planned, and one statement finds out and moves them."""
+    once, again = _once(moves)
     done: list[Moved] = []
-    for first in range(0, len(moves), _MOST):
-        part = moves[first : first + _MOST]
+    for first in range(0, len(once), _MOST):
+        part = once[first : first + _MOST]
         planned, others = await _settle_if_planned(part, now)
         here = [
             Moved(move.id, "planned", move.state, broadcast_ids[move.id])
@@ -105,7 +118,7 @@ async def settle_planned(
         await tally_all(here, now)
         done += here
         done += await advance(others, now)
-    return done
+    return done + await advance(again, now) if again else done
 
 
 _TOLD = {name: _COLUMNS[name] for name in ("id", "state", "reason", "detail")}

@@ -160,6 +160,28 @@ async def test_a_late_answer_ends_the_doubt(
     assert [(a["number"], a["outcome"]) for a in attempts] == [(1, "accepted")]
 
 
+@pytest.mark.parametrize("tries", [1, 2])
+async def test_a_doubt_that_ends_before_it_was_written_is_none(
+    core: Core, sender: Sender, carrier: Carrier, tries: int
+) -> None:
+    """A-5: one commit settles both answers, of a window and of what is sent alone, and
+    the live numbers stay those of the rows."""
+    await broadcast(core, 3)
+    await sender.step()
+    for _ in range(1, tries):
+        for id in list(carrier.waiting):
+            carrier.answer(id, TransientFailure("nobody"))
+        await sender.step()
+        core.clock.advance(timedelta(hours=1))  # type: ignore[attr-defined]
+        await sender.step()
+    [id, *_] = carrier.waiting
+    carrier.answer(id, OutcomeUnknown("timeout"))
+    carrier.answer(id, Accepted(("late",)))
+    carrier.answer_all()
+    await sender.step()
+    assert await states() == {"accepted": 3}
+
+
 async def test_a_pause_holds_at_once(
     core: Core, sender: Sender, carrier: Carrier
 ) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gateway import database as db
@@ -144,6 +144,10 @@ class Life:
             await sender.step()
 
 
+LATE = ("second", "fail_all", "second", "accept_all", "second", "lose", "late")
+
+
+@example(share=None, acts=[(act, 0, 0) for act in LATE])
 @settings(
     max_examples=40,
     deadline=None,
@@ -158,7 +162,7 @@ def test_nobody_is_lost_or_doubled_between_two_accounts(
 ) -> None:
     """A-10"""
 
-    async def example() -> None:
+    async def one_life() -> None:
         async with db.opened(database_url):
             tables = ("outbox", "chunks", "tallies", "attempts", "channel_reports")
             for table in tables:
@@ -176,4 +180,4 @@ def test_nobody_is_lost_or_doubled_between_two_accounts(
             assert found.get("planned", 0) + found.get("queued", 0) == 0
             assert len(life.sent) >= PEOPLE - found.get("unknown", 0)
 
-    asyncio.run(example())
+    asyncio.run(one_life())
