@@ -17,11 +17,13 @@ NEARLY = 0.95
 GROWTH = 0.01  # a second, above what was refused last
 BOLD_AFTER = 30.0  # seconds without a refusal, after which growth is BOLD_GROWTH
 BOLD_GROWTH = 0.1
+WARY_SECONDS = 0.1  # permits at once where the provider refused lately
 PAUSE = 60.0  # seconds without a success after which the start is slow again
 
 
 class Pace:
-    """Gives out permits, at most one second's worth at once."""
+    """Gives out permits, at most one second's worth at once; where the provider refused
+    for the rate lately, a tenth."""
 
     def __init__(self, clock: Clock, rate: float) -> None:
         self._clock = clock
@@ -54,6 +56,13 @@ class Pace:
         return self._allowed < self._most or self.seconds_blocked > 0
 
     @property
+    def _is_wary(self) -> bool:
+        """Whether the provider refused for the rate lately: it may count by less than a
+        second, so permits come evenly."""
+        at = self._throttled_at
+        return at is not None and self._at - at <= BOLD_AFTER
+
+    @property
     def throttled_at(self) -> float | None:
         """When the provider last refused for the rate."""
         return self._throttled_at
@@ -74,6 +83,11 @@ class Pace:
         if self._at < self._blocked_until:
             return 0
         return max(0, int(self._permits))
+
+    def may_gather(self, wanted: int) -> bool:
+        """Whether there are fewer permits than are wanted, and no harm in waiting until
+        several have gathered."""
+        return self.available() < wanted and not self._is_wary
 
     def use(self, count: int) -> None:
         self._permits -= count
@@ -121,7 +135,8 @@ class Pace:
             self._allowed = min(self._most, self._recovered(now, passed))
         self._at = now
         rate = self._rate(now)
-        self._permits = min(max(1.0, rate), self._permits + passed * rate)
+        burst = rate * (WARY_SECONDS if self._is_wary else 1.0)
+        self._permits = min(max(1.0, burst), self._permits + passed * rate)
 
     def _recovered(self, now: float, passed: float) -> float:
         """What is allowed after `passed` seconds more without a complaint."""

@@ -533,7 +533,7 @@ class Sender:
         """Where the rate is the limit, not the window, a few permits come at a time: a
         commit for each would take the one writer from others who want it. So there is
         a pause many times as long as the round took."""
-        if self.pace.available() < min(self._link.room(), MANY):
+        if self.pace.may_gather(min(self._link.room(), MANY)):
             await asyncio.sleep(min(seconds * SAVE_UP, SAVE_UP_SECONDS))
 
     async def _let_arrive(self) -> None:

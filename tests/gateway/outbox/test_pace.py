@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.clock import ManualClock
-from gateway.outbox.pace import PAUSE, START, Pace
+from gateway.outbox.pace import BOLD_AFTER, PAUSE, START, WARY_SECONDS, Pace
 
 
 def made(rate: float) -> tuple[Pace, ManualClock]:
@@ -94,6 +94,25 @@ def test_a_wish_of_the_provider_is_kept() -> None:
     assert pace.available() == 0
     later(clock, 1)
     assert pace.available() > 0
+
+
+def test_after_a_complaint_permits_come_evenly() -> None:
+    """A-7: a provider that counts by the tenth of a second is not met with bursts."""
+    pace, clock = warm(40)
+    assert pace.available() == 40
+    pace.use(40)
+    assert pace.may_gather(20)
+    pace.throttled()
+    for _ in range(int(BOLD_AFTER)):
+        later(clock, 1)
+        assert 1 <= pace.available() <= 40 * WARY_SECONDS
+        assert not pace.may_gather(20)
+        pace.use(pace.available())
+    later(clock, 1)
+    assert pace.available() > 40 * WARY_SECONDS
+    pace.use(pace.available())
+    assert pace.may_gather(20)
+    assert not pace.may_gather(0)
 
 
 def test_no_flood_at_the_return() -> None:
