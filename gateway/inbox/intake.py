@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
-from math import inf
 from typing import Any, NamedTuple, Protocol
 
 import structlog
@@ -34,8 +33,7 @@ CROWD = 8  # deliveries that wait at once
 PRESSED_SECONDS = 0.2  # since a crowd was last seen
 GATHER_SECONDS = 0.005  # for a crowd to come back, at most
 PATIENCE_SECONDS = 2.0  # for a commit; providers wait about five for their answer
-ROUTED_AT_ONCE = 256  # events of several deliveries, while more are on their way
-MOST_ROUTED = 1000  # events of one delivery, so that its answer is not late
+MOST_ROUTED = 64  # events at once; more are cheaper for the router, by the thousand
 DRAIN_BYTES = 1024 * 1024  # of the spool, in one commit
 LOOK_SECONDS = 60.0  # between two looks at the reserve
 
@@ -70,10 +68,9 @@ class _Batch:
     def __init__(
         self,
         waiting: deque[_Delivery],
-        most: float = inf,  # events of several deliveries
         on_taken: Callable[[], object] = lambda: None,
     ) -> None:
-        self._waiting, self._most, self._on_taken = waiting, most, on_taken
+        self._waiting, self._on_taken = waiting, on_taken
         self._taken: list[_Delivery] | None = None
         self._taking = threading.Lock()  # who is out of patience asks, too
 
@@ -90,11 +87,8 @@ class _Batch:
             return self._taken
 
     def _take(self) -> list[_Delivery]:
-        taken, count = list[_Delivery](), 0
+        taken = list[_Delivery]()
         while self._waiting:
-            count += len(self._waiting[0].events)
-            if taken and count > self._most:
-                break
             taken.append(self._waiting.popleft())
         return taken
 
@@ -217,7 +211,7 @@ class Inbox:
                 await self._back.wait()
 
     def _routes(self) -> bool:
-        """Whether there is time to route what comes before it is acknowledged."""
+        """Whether there may be time to route what comes before it is acknowledged."""
         if self._router is None or db.is_postgres():
             return False
         return not (self.is_pressed() or self._spool.waiting)
@@ -232,7 +226,7 @@ class Inbox:
             while self._routes() and (self._waiting or under_way):
                 is_open = any(one.is_open for one in under_way.values())
                 if self._waiting and not is_open and len(under_way) < 2:
-                    batch = _Batch(self._waiting, ROUTED_AT_ONCE, heard)
+                    batch = _Batch(self._waiting, heard)
                     task = asyncio.create_task(self._commit_batch(batch, routes=True))
                     task.add_done_callback(lambda _: self._news.set())
                     under_way[task] = batch
