@@ -133,11 +133,17 @@ class Commits:
             self._start()
 
     async def _commit(self, batch: _Batch) -> None:
+        task = asyncio.current_task()
+        assert task is not None
         try:
-            await _commit(batch)
-            # Who was served now may come along with the next.
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+            while True:
+                await _commit(batch)
+                # Who was served now may come along with the next.
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                if not self._waiting or self._is_open():
+                    return
+                batch = self._running[task] = _Batch(self._waiting)
         except asyncio.CancelledError:
             for one in batch.works:
                 one.done.cancel()
