@@ -5,7 +5,6 @@ one fsync serves all that came during the fsync before.
 """
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
@@ -16,6 +15,7 @@ import structlog
 
 from gateway import database as db
 from gateway.errors import StorageUnavailable
+from gateway.late import Late
 
 T = TypeVar("T")
 LARGEST = 256  # works in one transaction, so that nobody waits behind all of a storm
@@ -37,35 +37,17 @@ class _Waiting:
             self.done.set_exception(error)
 
 
-class _Batch:
+class _Batch(Late[_Waiting]):
     """The works of one transaction: those that wait when its turn comes."""
 
-    def __init__(self, waiting: deque[_Waiting]) -> None:
-        self._waiting = waiting
-        self._taken: list[_Waiting] | None = None
-        self._taking = threading.Lock()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether what waits now will still be taken along."""
-        return self._taken is None
-
-    @property
-    def works(self) -> Sequence[_Waiting]:
-        """May be asked for in the writer's thread, while the loop adds to `waiting`."""
-        with self._taking:
-            if self._taken is None:
-                self._taken = self._take()
-            return self._taken
-
-    def _take(self) -> list[_Waiting]:
+    def _take(self) -> Sequence[_Waiting]:
         taken = list[_Waiting]()
         while self._waiting and len(taken) < LARGEST:
             taken.append(self._waiting.popleft())
         return sorted(taken, key=lambda one: not one.early)
 
     async def run(self) -> list[Any]:
-        return [None if one.done.done() else await one.work() for one in self.works]
+        return [None if one.done.done() else await one.work() for one in self.items]
 
 
 class Commits:
@@ -73,15 +55,9 @@ class Commits:
 
     def __init__(self) -> None:
         self._waiting: deque[_Waiting] = deque()
-        self._running: dict[asyncio.Task[None], _Batch] = {}
+        self._task: asyncio.Task[None] | None = None
 
-    async def run(
-        self,
-        work: Callable[[], Awaitable[T]],
-        *,
-        early: bool = False,
-        queue: bool = False,
-    ) -> T:
+    async def run(self, work: Callable[[], Awaitable[T]], *, early: bool = False) -> T:
         """Run `work` in a transaction; return its result once that is committed.
 
         On SQLite works run one after another in one transaction, in a task of their
@@ -93,10 +69,7 @@ class Commits:
         transaction, side by side.
 
         An `early` work comes before the others of its transaction: what became of a
-        message before the receipts that ask for it. Works that wait while a transaction
-        runs come into the next one, together with whoever is back by then; a `queue`
-        work is too long for such courtesy: its transaction begins in the same moment
-        as the one before has ended.
+        message before the receipts that ask for it.
 
         Raises StorageUnavailable where the database can't commit now: nothing of the
         work is stored. Never call it inside a transaction. A work awaits the database
@@ -107,61 +80,52 @@ class Commits:
                 return await work()
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(work, done, early))
-        if not self._running or (queue and not self._is_open()):
+        if self._task is None:
             self._start()
         return await done
 
-    def _is_open(self) -> bool:
-        return any(one.is_open for one in self._running.values())
-
     def _start(self) -> None:
         # An empty context: a batch must not run inside its first caller's transaction.
-        batch = _Batch(self._waiting)
-        task = asyncio.get_running_loop().create_task(
-            self._commit(batch), name="commits", context=Context()
+        self._task = asyncio.get_running_loop().create_task(
+            self._work(), name="commits", context=Context()
         )
-        self._running[task] = batch
-        task.add_done_callback(self._ended)
+        self._task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Whatever is left waits for nothing more."""
-        del self._running[task]
+        self._task = None
         if task.cancelled():
             while self._waiting:
                 self._waiting.popleft().done.cancel()
-        elif self._waiting and not self._is_open():
+        elif self._waiting:
             self._start()
 
-    async def _commit(self, batch: _Batch) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        try:
-            while True:
+    async def _work(self) -> None:
+        while self._waiting:
+            batch = _Batch(self._waiting)
+            try:
                 await _commit(batch)
-                # Who was served now may come along with the next.
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
-                if not self._waiting or self._is_open():
-                    return
-                batch = self._running[task] = _Batch(self._waiting)
-        except asyncio.CancelledError:
-            for one in batch.works:
-                one.done.cancel()
-            raise
+            except asyncio.CancelledError:
+                for one in batch.items:
+                    one.done.cancel()
+                raise
+            # Who was served now may come along with the next.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
 
 
 async def _commit(batch: _Batch) -> None:
     try:
         results = await db.atomic(batch.run)
     except StorageUnavailable as error:
-        for one in batch.works:  # no better alone, and each try may take seconds
+        for one in batch.items:  # no better alone, and each try may take seconds
             one.fail(StorageUnavailable(error.code, error.detail))
     except (Exception, asyncio.CancelledError) as error:
         if _stopping():
             raise
-        await _apart(batch.works, error)
+        await _apart(batch.items, error)
     else:
-        for one, result in zip(batch.works, results, strict=True):
+        for one, result in zip(batch.items, results, strict=True):
             one.succeed(result)
 
 

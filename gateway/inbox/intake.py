@@ -6,7 +6,6 @@ there.
 """
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -24,6 +23,7 @@ from gateway.inbox.bulk.world import Message
 from gateway.inbox.routed import Route, Routed
 from gateway.inbox.spool import Record, Spool, encode
 from gateway.inbox.store import Stored, store
+from gateway.late import Late
 from gateway.outbox import follow
 from gateway.postgres import AWAY
 
@@ -61,40 +61,10 @@ class _Delivery(NamedTuple):
         self.told(StorageUnavailable("not_stored", why))
 
 
-class _Batch:
-    """The deliveries of one transaction: of those that wait once it is asked for them,
-    by the writer's thread perhaps, while the loop adds to them."""
-
-    def __init__(
-        self,
-        waiting: deque[_Delivery],
-        on_taken: Callable[[], object] = lambda: None,
-    ) -> None:
-        self._waiting, self._on_taken = waiting, on_taken
-        self._taken: list[_Delivery] | None = None
-        self._taking = threading.Lock()  # who is out of patience asks, too
-
-    @property
-    def is_open(self) -> bool:
-        return self._taken is None
-
-    @property
-    def deliveries(self) -> Sequence[_Delivery]:
-        with self._taking:
-            if self._taken is None:
-                self._taken = self._take()
-                self._on_taken()
-            return self._taken
-
-    def _take(self) -> list[_Delivery]:
-        taken = list[_Delivery]()
-        while self._waiting:
-            taken.append(self._waiting.popleft())
-        return taken
-
+class _Batch(Late[_Delivery]):
     @property
     def events(self) -> list[tuple[str, Event]]:
-        return [(one.channel, event) for one in self.deliveries for event in one.events]
+        return [(one.channel, event) for one in self.items for event in one.events]
 
 
 class Inbox:
@@ -110,7 +80,6 @@ class Inbox:
         self._crowd = 0  # deliveries in the last commit, where they were many ...
         self._took = 0.0  # ... and the seconds it took
         self._back = asyncio.Event()  # as many wait again
-        self._news = asyncio.Event()  # of deliveries, and of commits
         self._attempts: set[asyncio.Future[Stored]] = set()
         self._late: asyncio.Future[Stored] | None = None  # that was given up last
         self._spool = Spool(storage.data_dir / "spool", storage.spool_mib * 1024 * 1024)
@@ -147,7 +116,6 @@ class Inbox:
             asyncio.get_running_loop().call_soon(told, None)
             return
         self._waiting.append(_Delivery(channel, events, told))
-        self._news.set()
         if len(self._waiting) == 1:
             self._core.wakeups.wake("inbox")
         if len(self._waiting) == self._crowd:
@@ -166,9 +134,6 @@ class Inbox:
                 await self._core.wakeups.wait("inbox", 1.0)
                 await self.drain()
                 while self._waiting:
-                    if self._routes():
-                        await self._overlapping()
-                        continue
                     await self._gather()
                     began = loop.time()
                     await self.commit()
@@ -216,52 +181,27 @@ class Inbox:
             return False
         return not (self.is_pressed() or self._spool.waiting)
 
-    async def _overlapping(self) -> None:
-        """Two commits at a time: what comes while one is written goes into the next,
-        which begins in the moment when the first has ended."""
-        loop = asyncio.get_running_loop()
-        heard = partial(loop.call_soon_threadsafe, self._news.set)
-        under_way: dict[asyncio.Task[None], _Batch] = {}
-        try:
-            while self._routes() and (self._waiting or under_way):
-                is_open = any(one.is_open for one in under_way.values())
-                if self._waiting and not is_open and len(under_way) < 2:
-                    batch = _Batch(self._waiting, heard)
-                    task = asyncio.create_task(self._commit_batch(batch, routes=True))
-                    task.add_done_callback(lambda _: self._news.set())
-                    under_way[task] = batch
-                self._news.clear()
-                await self._news.wait()
-                for task in [one for one in under_way if one.done()]:
-                    del under_way[task]
-                    task.result()
-        except asyncio.CancelledError:
-            for task in under_way:
-                task.cancel()
-            raise
-        finally:
-            await asyncio.gather(*under_way)
-
     async def commit(self) -> None:
-        """One transaction for all that waits; after a failure, one for each."""
-        batch = _Batch(self._waiting)
-        many = len(batch.deliveries)
+        """One transaction for all that waits once it begins; after a failure, one for
+        each."""
+        batch, routes = _Batch(self._waiting), self._routes()
+        if self._spool.waiting:
+            await self._set_by(batch.items)  # behind what came before
+        else:
+            await self._commit_batch(batch, routes=routes)
+        many = len(batch.items)
         self._crowd = many if many >= CROWD else 0
         if self._crowd:  # and most will come back once they are served
             self._pressed_until = self._core.clock.monotonic() + PRESSED_SECONDS
-        if self._spool.waiting:
-            await self._set_by(batch.deliveries)  # behind what came before
-        else:
-            await self._commit_batch(batch)
 
-    async def _commit_batch(self, batch: _Batch, *, routes: bool = False) -> None:
+    async def _commit_batch(self, batch: _Batch, *, routes: bool) -> None:
         try:
             await self._store(batch, routes=routes)
         except StorageUnavailable as error:
-            await self._rescue(batch.deliveries, error)
+            await self._rescue(batch.items, error)
         except (BaseORMException, OSError):
-            log.exception("inbox.commit_failed", deliveries=len(batch.deliveries))
-            for delivery in batch.deliveries:
+            log.exception("inbox.commit_failed", deliveries=len(batch.items))
+            for delivery in batch.items:
                 await self._store_alone(delivery)
 
     async def _store_alone(self, delivery: _Delivery) -> None:
@@ -285,7 +225,7 @@ class Inbox:
 
     async def _store(self, batch: _Batch, *, routes: bool = False) -> None:
         stored = await self._in_time(self._in_one(batch, routes))
-        for delivery in batch.deliveries:
+        for delivery in batch.items:
             delivery.told(None)
         await self._follow(stored)
 
@@ -294,12 +234,12 @@ class Inbox:
         if routes and self._router is not None:
             try:
                 return await self._core.commits.run(
-                    partial(self._routed, batch, self._router.route), queue=True
+                    partial(self._routed, batch, self._router.route)
                 )
             except StorageUnavailable:
                 raise
             except Exception:
-                log.exception("inbox.not_routed", deliveries=len(batch.deliveries))
+                log.exception("inbox.not_routed", deliveries=len(batch.items))
         return await self._core.commits.run(lambda: store(self._core, batch.events))
 
     async def _routed(self, batch: _Batch, route: Route) -> Stored:

@@ -101,31 +101,29 @@ async def test_what_gathers_is_committed_together(sqlite_url: str) -> None:
     assert len(set(began)) == 1  # one transaction for the hundred
 
 
-async def test_a_queued_work_needs_no_step_of_the_loop(sqlite_url: str) -> None:
-    """It waits in the writer's thread, and takes along who waits when it begins."""
-    runs_first, may_end, second_ran = (threading.Event() for _ in range(3))
+async def test_who_comes_before_it_begins_comes_along(sqlite_url: str) -> None:
+    """A transaction that stands in the writer's queue takes whoever waits by then."""
+    busy, may_end = threading.Event(), threading.Event()
 
-    async def first() -> None:
-        runs_first.set()
+    async def long() -> None:
+        busy.set()
         assert may_end.wait(30)
-
-    async def second() -> None:
-        second_ran.set()
 
     async with db.opened(sqlite_url):
         commits = Commits()
         runs: list[str] = []
-        began = asyncio.ensure_future(commits.run(first))
-        assert await asyncio.to_thread(runs_first.wait, 30)
-        queued = asyncio.ensure_future(commits.run(second, queue=True))
-        for _ in range(10):  # until it stands behind the first
+        before = asyncio.ensure_future(db.atomic(long))
+        assert await asyncio.to_thread(busy.wait, 30)
+        first = asyncio.ensure_future(commits.run(work("first", "stored", runs)))
+        for _ in range(10):  # until it stands behind the long one
             await asyncio.sleep(0)
-        along = asyncio.ensure_future(commits.run(work("along", "stored", runs)))
+        late = asyncio.ensure_future(commits.run(work("late", "breaks", runs)))
         await asyncio.sleep(0)
         may_end.set()
-        assert second_ran.wait(30)  # while the loop stands still
-        await asyncio.gather(began, queued, along)
-        assert (await names(), runs) == (["along"], ["along"])
+        await asyncio.gather(before, first, late, return_exceptions=True)
+        # They were in one transaction: after its end each had to run again.
+        assert runs == ["first", "late", "first", "late"]
+        assert await names() == ["first"]
 
 
 async def test_who_gave_up_before_the_start_is_left_out(sqlite_url: str) -> None:
