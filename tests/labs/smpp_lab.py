@@ -10,7 +10,8 @@ from pydantic import SecretStr
 
 from adapters import smpp
 from adapters.smpp.simulator import Behaviour, Centre, serving
-from adapters.smpp.simulator.centre import Item, Submitted, part_of, text_of
+from adapters.smpp.simulator.centre import Submitted, part_of, text_of
+from adapters.smpp.simulator.session import Item
 from gateway.contract import (
     Adapter,
     Address,

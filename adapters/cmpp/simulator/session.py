@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol
 
-from adapters.carrier.frames import Frames
+from adapters.carrier.other_end import OtherEnd
 from adapters.cmpp.pdus import (
     ActiveTest,
     ActiveTestResp,
@@ -62,18 +62,14 @@ class Counted(Protocol):
     malformed: int
 
 
-class Session(asyncio.Protocol):
+class Session(OtherEnd):
     def __init__(self, gateway: Gateway) -> None:
+        super().__init__(gateway, HEADER.size)
         self.account = ""  # empty until it is logged in
         self.version = Version.V20
-        self.out: list[bytes] = []
         self._gateway = gateway
-        self._frames = Frames(HEADER.size)
         self._awaited: dict[int, tuple[Item, float]] = {}  # oldest first
         self._sequence = 0
-        self._received = 0
-        self._written = 0
-        self._transport: asyncio.Transport | None = None
 
     # --- for the gateway
 
@@ -105,48 +101,14 @@ class Session(asyncio.Protocol):
             self.out.append(encode(ActiveTest(), self._next(), self.version))
             self.push()
 
-    def push(self) -> None:
-        if not self.out:
-            return
-        out, self.out = self.out, []
-        if self._transport and not self._transport.is_closing():
-            self._write(b"".join(out), self._gateway.behaviour.hang_up_after)
-
-    def _write(self, octets: bytes, last: int) -> None:
-        """No more than `last` octets of the connection, if that is not 0."""
-        assert self._transport
-        left = max(0, last - self._written) if last else len(octets)
-        self._transport.write(octets[:left])
-        self._written += len(octets)
-        if last and self._written >= last:
-            self._transport.close()  # what was written still arrives
-
-    def hang_up(self) -> None:
-        self.push()
-        if self._transport:
-            self._transport.abort()
-
     # --- for the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's own transports don't descend from asyncio.Transport.
-        self._transport = cast(asyncio.Transport, transport)
+        super().connection_made(transport)
         self._gateway.sessions.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._gateway.lost(self)
-
-    def data_received(self, data: bytes) -> None:
-        behaviour = self._gateway.behaviour
-        if behaviour.mute:
-            return
-        over = -1
-        if behaviour.hang_up_at:
-            over = self._received + len(data) - behaviour.hang_up_at
-            self._received += len(data)
-        self._work(self._frames.feed(data[:-over] if over > 0 else data))
-        if self._frames.fault or over >= 0:
-            self.hang_up()
 
     def _work(self, frames: Sequence[bytes]) -> None:
         submits: list[tuple[int, Submit]] = []
@@ -196,9 +158,7 @@ class Session(asyncio.Protocol):
                 )
             case Terminate():
                 self.out.append(encode(TerminateResp(), sequence, self.version))
-                self.push()
-                if self._transport:
-                    self._transport.close()
+                self.close()
             case _:
                 pass
 

@@ -13,29 +13,21 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from adapters.carrier import udh
-from adapters.carrier.frames import Frames
 from adapters.carrier.later import Later
 from adapters.carrier.ledger import Ledger, quoted
 from adapters.smpp import gsm7, pdu, receipts, status
 from adapters.smpp.settings import MessageIds
 from adapters.smpp.simulator.behaviour import Behaviour
+from adapters.smpp.simulator.session import Item, Session, refusal
 from gateway.clock import Clock, SystemClock
 
 MO_TICK_SECONDS = 0.01
 ZONE = ZoneInfo("Asia/Shanghai")  # of the dates in receipts
 _HEAD = struct.Struct(">IIII").pack
-_UNPACK = struct.Struct(">III").unpack_from
-
-
-class Item(NamedTuple):
-    """A deliver_sm without its header; `note` is the ledger's line of a reply."""
-
-    body: bytes
-    note: str = ""
 
 
 class Submitted(NamedTuple):
@@ -64,7 +56,7 @@ class Counts:
 
 @dataclass(slots=True)
 class _Account:
-    sessions: "list[Session]" = field(default_factory=list)
+    sessions: list[Session] = field(default_factory=list)
     queue: deque[Item] = field(default_factory=deque)
 
 
@@ -105,7 +97,7 @@ class Centre:
 
     # --- connections
 
-    def bind(self, session: "Session", given: pdu.Bind) -> int:
+    def bind(self, session: Session, given: pdu.Bind) -> int:
         account = self._accounts.setdefault(given.system_id, _Account())
         password = self._passwords.get(given.system_id)
         if self._passwords and password != given.password:
@@ -119,7 +111,7 @@ class Centre:
         self.counts.binds += 1
         return status.OK
 
-    def lost(self, session: "Session") -> None:
+    def lost(self, session: Session) -> None:
         """What was not acknowledged is brought again."""
         self.sessions.discard(session)
         account = self._accounts.get(session.system_id)
@@ -131,7 +123,7 @@ class Centre:
 
     # --- messages to members
 
-    def submitted(self, session: "Session", frames: Sequence[bytes]) -> None:
+    def submitted(self, session: Session, frames: Sequence[bytes]) -> None:
         """Decide on a batch: into the ledger first, then the answers, the receipts."""
         behaviour, counts = self.behaviour, self.counts
         lines: list[str] = []
@@ -145,13 +137,13 @@ class Centre:
             found = _read(frame)
             if found is None:
                 counts.malformed += 1
-                answers.append(_answer(frame, status.INVALID_MESSAGE_LENGTH))
+                answers.append(refusal(frame, status.INVALID_MESSAGE_LENGTH))
                 continue
             code = self._refusal(found) if behaviour.picks else 0
             if code:
                 if self.ledger.is_on and code != status.THROTTLED:
                     lines.append(refused + _line(found, b""))
-                answers.append(_answer(frame, code))
+                answers.append(refusal(frame, code))
                 continue
             counts.accepted += 1
             number = self._next_id()
@@ -219,7 +211,7 @@ class Centre:
         self._tokens -= 1
         return True
 
-    def _delayed(self, session: "Session", answer: bytes, due: Sequence[Item]) -> None:
+    def _delayed(self, session: Session, answer: bytes, due: Sequence[Item]) -> None:
         behaviour, dice = self.behaviour, self.dice.random
         if behaviour.drop_share and dice() < behaviour.drop_share:
             self._receipts_later(session, due)
@@ -234,7 +226,7 @@ class Centre:
             due = ()
         self.later.call(wait, partial(self._answered, session, answer, due))
 
-    def _answered(self, session: "Session", answer: bytes, due: Sequence[Item]) -> None:
+    def _answered(self, session: Session, answer: bytes, due: Sequence[Item]) -> None:
         session.out.append(answer)
         session.push()
         self._receipts_later(session, due)
@@ -291,7 +283,7 @@ class Centre:
             made.append(final)
         return made
 
-    def _receipts_later(self, session: "Session", due: Sequence[Item]) -> None:
+    def _receipts_later(self, session: Session, due: Sequence[Item]) -> None:
         behaviour, name = self.behaviour, session.system_id
         if not due:
             return
@@ -347,7 +339,7 @@ class Centre:
             if not queue:
                 return
 
-    def taken_over(self, session: "Session", done: Sequence[tuple[Item, int]]) -> None:
+    def taken_over(self, session: Session, done: Sequence[tuple[Item, int]]) -> None:
         """The gateway answered these deliveries."""
         lines: list[str] = []
         again: list[Item] = []
@@ -420,130 +412,6 @@ class Centre:
             self._stamped_at = second
             self._stamp = now.astimezone(ZONE).strftime("%y%m%d%H%M%S").encode()
         return self._stamp
-
-
-class Session(asyncio.Protocol):
-    """One connection of a gateway."""
-
-    def __init__(self, centre: Centre) -> None:
-        self.system_id = ""
-        self.outstanding: dict[int, Item] = {}
-        self.out: list[bytes] = []
-        self._centre = centre
-        self._bound = False
-        self._frames = Frames(pdu.HEADER_BYTES)
-        self._sequence = 0
-        self._received = 0
-        self._written = 0
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._centre.sessions.add(self)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._centre.lost(self)
-
-    def data_received(self, data: bytes) -> None:
-        behaviour = self._centre.behaviour
-        if behaviour.mute:
-            return
-        over = 0
-        if behaviour.hang_up_at:
-            over = self._received + len(data) - behaviour.hang_up_at
-            self._received += len(data)
-        self._work(self._frames.feed(data[:-over] if over > 0 else data))
-        if self._frames.fault or (behaviour.hang_up_at and over >= 0):
-            self.hang_up()
-
-    def _work(self, frames: Sequence[bytes]) -> None:
-        submits: list[bytes] = []
-        done: list[tuple[Item, int]] = []
-        for frame in frames:
-            command, code, sequence = _UNPACK(frame, 4)
-            if command == pdu.SUBMIT_SM and self._bound:
-                submits.append(frame)
-            elif command == pdu.DELIVER_SM_RESP:
-                if item := self.outstanding.pop(sequence, None):
-                    done.append((item, code))
-            else:
-                self._seldom(frame, command, sequence)
-        if submits:
-            self._centre.submitted(self, submits)
-        if done:
-            self._centre.taken_over(self, done)
-        self.push()
-
-    def _seldom(self, frame: bytes, command: int, sequence: int) -> None:
-        if 0 < command & 0xF < 0xA and command in (1, 2, 9):
-            self._bind(frame, command, sequence)
-        elif command == pdu.ENQUIRE_LINK:
-            self.out.append(pdu.frame(pdu.ENQUIRE_LINK_RESP, sequence))
-        elif command == pdu.UNBIND:
-            self.out.append(pdu.frame(pdu.UNBIND_RESP, sequence))
-            self.push()
-            self._close()
-        elif command == pdu.SUBMIT_SM:
-            self.out.append(_answer(frame, 0x04))  # not bound
-        elif not command & pdu.RESPONSE:
-            self._centre.counts.malformed += 1
-            code = status.INVALID_COMMAND_ID
-            self.out.append(pdu.frame(pdu.GENERIC_NACK, sequence, status=code))
-
-    def _bind(self, frame: bytes, command: int, sequence: int) -> None:
-        try:
-            given = pdu.bind(frame)
-        except pdu.BadBody:
-            code = status.INVALID_COMMAND_LENGTH
-            self.out.append(pdu.frame(pdu.GENERIC_NACK, sequence, status=code))
-            return
-        self.system_id = given.system_id
-        code = self._centre.bind(self, given)
-        self._bound = code == status.OK
-        answer = pdu.frame(command | pdu.RESPONSE, sequence, b"simulator\0", code)
-        self.out.append(answer)
-        if not self._bound:
-            self.push()
-            self._close()
-        else:
-            # What was not acknowledged before comes after the bind's answer.
-            self._centre.deliver(self.system_id, ())
-
-    def bring(self, item: Item) -> None:
-        self._sequence = self._sequence % pdu.LAST_SEQUENCE + 1
-        self.outstanding[self._sequence] = item
-        length = pdu.HEADER_BYTES + len(item.body)
-        self.out.append(_HEAD(length, pdu.DELIVER_SM, 0, self._sequence) + item.body)
-
-    def push(self) -> None:
-        if not self.out:
-            return
-        out, self.out = self.out, []
-        if self._transport and not self._transport.is_closing():
-            self._write(b"".join(out), self._centre.behaviour.hang_up_after)
-
-    def _write(self, data: bytes, last: int) -> None:
-        """No more than `last` bytes of the connection, if that is not 0."""
-        assert self._transport
-        left = max(0, last - self._written) if last else len(data)
-        self._transport.write(data[:left])
-        self._written += len(data)
-        if last and self._written >= last:
-            self._transport.close()  # what was written still arrives
-
-    def _close(self) -> None:
-        if self._transport:
-            self._transport.close()
-
-    def break_off(self) -> None:
-        """End without another word."""
-        self.out.clear()
-        self.hang_up()
-
-    def hang_up(self) -> None:
-        self.push()
-        if self._transport:
-            self._transport.abort()
 
 
 @asynccontextmanager
@@ -620,11 +488,6 @@ def _read(frame: bytes) -> Submitted | None:
         frame[start + 2],
         user_data,
     )
-
-
-def _answer(frame: bytes, code: int) -> bytes:
-    (sequence,) = struct.unpack_from(">I", frame, 12)
-    return pdu.frame(pdu.SUBMIT_SM_RESP, sequence, b"", code)
 
 
 def _mo_body(sender: str, to: str, esm_class: int, user_data: bytes) -> bytes:

@@ -7,7 +7,7 @@ from adapters.carrier.inlet import STOP_READING_AT
 from adapters.carrier.link import Limits
 from adapters.smpp import pdu
 from adapters.smpp.simulator import Behaviour
-from adapters.smpp.simulator.centre import Item
+from adapters.smpp.simulator.session import Item
 from gateway.contract import InboundMessage
 from gateway.errors import StorageUnavailable
 from tests.adapters.smpp.conftest import talking

@@ -17,7 +17,8 @@ from adapters.smpp import pdu
 from adapters.smpp.codec import SmppCodec
 from adapters.smpp.settings import MessageIds
 from adapters.smpp.simulator import Behaviour
-from adapters.smpp.simulator.centre import Session, part_of
+from adapters.smpp.simulator.centre import part_of
+from adapters.smpp.simulator.session import Session
 from gateway.contract import Accepted, ChannelTrouble, DeliveryReceipt, OutboundMessage
 from gateway.errors import OutcomeUnknown, PermanentFailure, TransientFailure
 from gateway.retry import ceiling
