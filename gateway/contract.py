@@ -274,8 +274,9 @@ class Streams(Protocol):
         """How many messages may be submitted now; 0 while not connected."""
         ...
 
-    def submit(self, batch: Sequence[OutboundMessage]) -> None:
-        """Write these to the connection at once; never raises, never blocks.
+    def submit(self, batch: Sequence[OutboundMessage]) -> int:
+        """Write these to the connection at once; never raises, never blocks. Returns
+        how much of the account's rate they take: a carrier counts each part.
 
         A message that certainly did not leave is answered with TransientFailure, one
         whose answer is late, or whose connection broke, with OutcomeUnknown.

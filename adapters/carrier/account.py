@@ -108,17 +108,18 @@ class Account:
     def room(self) -> int:
         return sum(seat.link.room() for seat in self._seats if seat.link)
 
-    def submit(self, batch: Sequence[OutboundMessage]) -> None:
-        start = 0
+    def submit(self, batch: Sequence[OutboundMessage]) -> int:
+        start = parts = 0
         for link in self._roomiest():
             share = link.room()
-            link.submit(batch[start : start + share])
+            parts += link.submit(batch[start : start + share])
             start += share
             if start >= len(batch):
                 break
         for message in batch[start:]:
             self._tell(message.id, TransientFailure(self._why_not()))
         self._had_room = self.room() > 0
+        return parts
 
     def connections(self) -> Sequence[Connection]:
         return [self._seen(seat) for seat in self._seats]

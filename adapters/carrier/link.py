@@ -120,21 +120,24 @@ class Link(asyncio.Protocol):
             return 0
         return max(0, self._limits.window - self.awaited)
 
-    def submit(self, batch: Sequence[OutboundMessage]) -> None:
-        """Write these now, as far as the window goes; parts beyond it follow."""
-        held, bodies_of = self._held, self._codec.bodies
+    def submit(self, batch: Sequence[OutboundMessage]) -> int:
+        """Write these now, as far as the window goes; parts beyond it follow. Returns
+        how many parts that makes."""
+        held, bodies_of, parts = self._held, self._codec.bodies, 0
         for message in batch:
             try:
                 bodies = bodies_of(message)
             except DeliveryError as error:
                 self._ears.answered(message.id, error)
                 continue
+            parts += len(bodies)
             waiting = Waiting(message.id, len(bodies))
             if len(bodies) > 1:
                 waiting.bodies = bodies
             for part, body in enumerate(bodies):
                 held.append((waiting, body, part))
         self._release()
+        return parts
 
     def write(self, frames: Sequence[bytes]) -> None:
         if frames and self._transport and not self._transport.is_closing():

@@ -93,9 +93,10 @@ class EmailAdapter:
     def room(self) -> int:
         return self._relay.room
 
-    def submit(self, batch: Sequence[OutboundMessage]) -> None:
+    def submit(self, batch: Sequence[OutboundMessage]) -> int:
         jobs = [job for message in batch if (job := self._job(message))]
         self._relay.submit(jobs)
+        return len(jobs)
 
     def connections(self) -> Sequence[Connection]:
         return self._relay.connections()

@@ -13,7 +13,6 @@ import structlog
 from gateway.channels import Channel
 from gateway.contract import Answered, OutboundMessage, Outcome, Streams
 from gateway.errors import DeliveryError, OutcomeUnknown
-from gateway.text import segment_count
 
 log = structlog.get_logger()
 
@@ -27,11 +26,9 @@ class Link(Protocol):
         """Whether messages could be written now; None where no session is kept."""
         ...
 
-    def permits(self, batch: Sequence[OutboundMessage]) -> int:
-        """How much of the account's rate these take."""
+    def submit(self, batch: Sequence[OutboundMessage]) -> int:
+        """Returns how much of the account's rate these take."""
         ...
-
-    def submit(self, batch: Sequence[OutboundMessage]) -> None: ...
 
     async def finish(self, seconds: float) -> None:
         """Wait for answers as long; what is silent then is answered as unknown."""
@@ -73,17 +70,9 @@ class Session:
         found = self._adapter.connections()
         return any(one.state == "open" for one in found) if found else None
 
-    def permits(self, batch: Sequence[OutboundMessage]) -> int:
-        """A carrier counts each part of a long message."""
-        segments = self._channel.capabilities.segments
-        if segments is None:
-            return len(batch)
-        signature = self._channel.common.signature
-        return sum(segment_count(signature + one.text, segments) for one in batch)
-
-    def submit(self, batch: Sequence[OutboundMessage]) -> None:
+    def submit(self, batch: Sequence[OutboundMessage]) -> int:
         self._flying.update(message.id for message in batch)
-        self._adapter.submit(batch)
+        return self._adapter.submit(batch)
 
     async def finish(self, seconds: float) -> None:
         self._none_left.clear()
@@ -118,17 +107,15 @@ class Calls:
     def has_session(self) -> bool | None:
         return None
 
-    def permits(self, batch: Sequence[OutboundMessage]) -> int:
-        """A provider counts calls, whatever a message costs."""
-        return len(batch)
-
-    def submit(self, batch: Sequence[OutboundMessage]) -> None:
+    def submit(self, batch: Sequence[OutboundMessage]) -> int:
+        """A provider counts what it is given, whatever a message costs."""
         size = self._channel.capabilities.batch_size
         for first in range(0, len(batch), size):
             part = batch[first : first + size]
             task = asyncio.create_task(self._call(part))
             self._tasks[task] = len(part)
             task.add_done_callback(self._tasks.pop)
+        return len(batch)
 
     async def finish(self, seconds: float) -> None:
         if self._tasks:

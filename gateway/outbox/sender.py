@@ -434,12 +434,11 @@ class Sender:
                 row, row["attempts"] + 1, at, chunk_id
             )
         messages = [one.message for one in done.admitted]
-        permits = self._link.permits(messages)
+        self.breaker.left(len(messages))
+        permits = self._link.submit(messages)
         self._permits_each = max(1, -(-permits // len(messages)))
         self.pace.use(permits)
         self.measure.sent(permits)  # shown beside what the rate allows
-        self.breaker.left(len(messages))
-        self._link.submit(messages)
 
     async def _settle(
         self,

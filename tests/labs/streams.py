@@ -40,6 +40,7 @@ class Carrier:
     waiting: dict[str, OutboundMessage] = field(default_factory=dict)
     shown: Sequence[Connection] = ()
     is_away: bool = False  # no session: nothing can be written
+    parts: int = 1  # of each message
     _answered: Answered | None = None
 
     def attach(self, answered: Answered, ready: Callable[[], None]) -> None:
@@ -48,10 +49,11 @@ class Carrier:
     def room(self) -> int:
         return 0 if self.is_away else self.capabilities.window - len(self.waiting)
 
-    def submit(self, batch: Sequence[OutboundMessage]) -> None:
+    def submit(self, batch: Sequence[OutboundMessage]) -> int:
         assert len(batch) <= self.room()
         self.submitted.extend(batch)
         self.waiting |= {message.id: message for message in batch}
+        return len(batch) * self.parts
 
     def answer(self, id: str, outcome: Outcome | None = None) -> None:
         """By default with the id that the carrier gave the message."""

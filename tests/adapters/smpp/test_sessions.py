@@ -95,6 +95,18 @@ async def test_a_timed_out_message_gives_its_place_back(lab: SmppLab) -> None:
         assert talk.readies >= 1
 
 
+async def test_what_does_not_leave_takes_nothing_of_the_rate(lab: SmppLab) -> None:
+    """A-7: on two connections, with one message that can't be said and one of two
+    parts."""
+    lab.centre.behave(Behaviour(receipts=False))
+    async with talking(lab.port, lab.data_dir, connections=2) as talk:
+        batch = [message(0, "\ud800"), message(1, "党" * 71), *messages(9)[2:]]
+        await until(lambda: talk.account.room() == 200)
+        assert talk.account.submit(batch) == 9
+        await until(lambda: len(talk.told) == 9)
+        assert lab.centre.counts.accepted == 9
+
+
 async def test_a_slow_centre_makes_nothing_time_out(lab: SmppLab) -> None:
     """A-6: what waits for room has not been written, so its time doesn't run."""
     lab.centre.behave(Behaviour(receipts=False, serve_rate=100.0))
@@ -109,7 +121,7 @@ async def test_parts_beyond_the_window_wait_unwritten(lab: SmppLab) -> None:
     lab.centre.behave(Behaviour(receipts=False, serve_rate=100.0))
     limits = Limits(window=4, answer_within=0.4)
     async with talking(lab.port, lab.data_dir, limits=limits) as talk:
-        talk.account.submit(messages(4, "党" * 67 * 15))
+        assert talk.account.submit(messages(4, "党" * 67 * 15)) == 60
         assert lab.centre.taken == []
         await until(lambda: lab.centre.taken)
         assert len(lab.centre.taken or []) == 4
