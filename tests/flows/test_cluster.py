@@ -31,7 +31,7 @@ from tests.labs.cluster import (
     pause,
     resume,
 )
-from tests.labs.process import PROJECT, Installation, until
+from tests.labs.process import CARRIER, PROJECT, Installation, until
 from tests.labs.scale import times
 from tests.labs.wire import wired
 
@@ -39,16 +39,6 @@ pytestmark = pytest.mark.slow
 WINDOW = 32  # the sandbox's
 TAKE_OVER = leases.LASTS.total_seconds() + 20  # most of it room for a busy machine
 GAVE_UP_STATUS = 70
-
-CARRIER = """
-[channels.carrier]
-adapter = "smpp"
-host = "127.0.0.1"
-port = {port}
-system_id = "lianxin"
-password = "file:{word}"
-signature = "【清禾党员服务】"
-"""
 
 
 @pytest.fixture
@@ -207,7 +197,7 @@ async def test_an_account_of_one_session_does_not_flap(cluster: Cluster) -> None
     async with serving(centre) as port:
         gateways = [await cluster.add(), await cluster.add()]
         for gateway in gateways:
-            add(gateway, CARRIER, port=port)
+            gateway.add(CARRIER, port=port, connections=1)
         await asyncio.gather(*(one.start() for one in gateways))
         await cluster.enqueue(300, "carrier")
         await cluster.settled()
@@ -249,7 +239,7 @@ async def test_rolling_restarts_under_load(cluster: Cluster) -> None:
     pair = [await cluster.add(), await cluster.add()]
     slower = faults.Faults(delay_seconds=0.1, withhold_receipts=True)
     for gateway in pair:
-        add(gateway, PUSHED)
+        gateway.add(PUSHED)
         path = gateway.data_dir / "sandbox" / "faults.json"
         faults.save(path, {Medium.SMS: slower})
         await gateway.start()
@@ -270,14 +260,6 @@ async def test_rolling_restarts_under_load(cluster: Cluster) -> None:
     assert found["planned"] > 0  # it went out all the time
     assert found["accepted"] > 10 * RESTARTS
     assert await cluster.number("SELECT COUNT(*) FROM inbound") == len(pushes)
-
-
-def add(gateway: Installation, section: str, **values: object) -> None:
-    """A channel, whose password is in a file."""
-    word = gateway.folder / "word"
-    word.write_text("secret", encoding="utf-8")
-    with gateway.settings.open("a", encoding="utf-8") as settings:
-        settings.write(section.format(word=word, **values))
 
 
 Ask = Callable[[aiohttp.ClientSession, Installation, int], Awaitable[int]]

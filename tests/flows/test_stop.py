@@ -19,7 +19,7 @@ from gateway.clock import SystemClock
 from tests.labs import frozen
 from tests.labs.onebot_peer import TOKEN, OneBotPeer, Reply
 from tests.labs.onebot_peer import until as soon
-from tests.labs.process import Installation, installation, until
+from tests.labs.process import CARRIER, Installation, installation, until
 from tests.labs.scale import times
 
 pytestmark = pytest.mark.slow
@@ -29,16 +29,13 @@ SECTION = """
 [channels.bot]
 adapter = "onebot"
 self_id = "1000100"
-access_token = "file:{token}"
+access_token = "file:{word}"
 """
 
 
 def serve_a_bot(gateway: Installation) -> str:
     """Add the channel; the address that its client dials."""
-    token = gateway.folder / "token"
-    token.write_text(TOKEN, encoding="utf-8")
-    with gateway.settings.open("a", encoding="utf-8") as settings:
-        settings.write(SECTION.format(token=token))
+    gateway.add(SECTION, TOKEN)
     return gateway.url("/onebot/v11/ws").replace("http", "ws")
 
 
@@ -110,18 +107,6 @@ async def test_stopping_under_load_loses_nothing(
         assert "Traceback" not in gateway.log
 
 
-CARRIER = """
-[channels.carrier]
-adapter = "smpp"
-host = "127.0.0.1"
-port = {port}
-system_id = "lianxin"
-password = "file:{word}"
-signature = "【清禾党员服务】"
-connections = 2
-"""
-
-
 async def test_stopping_waits_for_what_a_carrier_has_in_hand(
     sqlite_url: str, tmp_path: Path, nursery: Path
 ) -> None:
@@ -134,10 +119,7 @@ async def test_stopping_waits_for_what_a_carrier_has_in_hand(
         serving(centre) as port,
         installation(tmp_path, sqlite_url, nursery=nursery) as gateway,
     ):
-        word = gateway.folder / "word"
-        word.write_text("secret", encoding="utf-8")
-        with gateway.settings.open("a", encoding="utf-8") as settings:
-            settings.write(CARRIER.format(port=port, word=word))
+        gateway.add(CARRIER, port=port, connections=2)
         await frozen.freeze(sqlite_url, people, "carrier")
         for _ in range(4):
             await gateway.start()

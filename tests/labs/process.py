@@ -45,6 +45,17 @@ adapter = "sandbox"
 label = "邮件"
 medium = "email"
 """
+# One channel more: an account at a simulated centre.
+CARRIER = """
+[channels.carrier]
+adapter = "smpp"
+host = "127.0.0.1"
+port = {port}
+system_id = "lianxin"
+password = "file:{word}"
+signature = "【清禾党员服务】"
+connections = {connections}
+"""
 
 
 def free_port() -> int:
@@ -90,6 +101,13 @@ class Installation:
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"
+
+    def add(self, section: str, secret: str = "secret", **values: object) -> None:
+        """One channel more; `{word}` in its section is the file with its secret."""
+        word = self.folder / "word"
+        word.write_text(secret, encoding="utf-8")
+        with self.settings.open("a", encoding="utf-8") as settings:
+            settings.write(section.format(word=word, **values))
 
     async def start(self) -> None:
         """Return when it answers; its output is in `output` and `log`."""

@@ -134,44 +134,36 @@ def channels(request: pytest.FixtureRequest) -> ChannelSet:
     return ChannelSet([sms(), qq(**more), mail])
 
 
-@settings(
+forty = settings(
     max_examples=40,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
+
+
+@forty
 @given(world=worlds, arrived=messages)
 async def test_a_batch_comes_to_the_same_as_one_by_one(
     core: Core, world: dict[str, Any], arrived: list[dict[str, Any]]
 ) -> None:
-    await begin(core, world, arrived)
-    await Router(core, nothing_today).one_by_one()
-    expected = await outcome(core)
+    expected = await one_by_one(core, world, arrived)
     await begin(core, world, arrived)
     with capture_logs() as logs:
-        router = Router(core, nothing_today)
-        while await router.step():
-            pass
+        await route_the_rest(Router(core, nothing_today))
     assert logs == []
     found = await outcome(core)
     for name, rows in expected.items():
         assert found[name] == rows, name
 
 
-@settings(
-    max_examples=40,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@forty
 @given(world=worlds, arrived=messages)
 @example(world={**NOTHING, "busy": 8}, arrived=[HELP] * 4)  # too many to answer
 async def test_what_is_routed_as_it_arrives_comes_to_the_same(
     core: Core, world: dict[str, Any], arrived: list[dict[str, Any]]
 ) -> None:
-    await begin(core, world, arrived)
-    await Router(core, nothing_today).one_by_one()
-    expected = await outcome(core)
+    expected = await one_by_one(core, world, arrived)
     await begin(core, world, [])
     router = Router(core, nothing_today)
     events = [event(core, *one) for one in enumerate(arrived)]
@@ -179,10 +171,23 @@ async def test_what_is_routed_as_it_arrives_comes_to_the_same(
         found = await core.commits.run(lambda: store(core, events, router.route))
         assert found.routed is not None
         assert found.routed.count + found.routed.left == len(arrived)
-        while await router.step():
-            pass
+        await route_the_rest(router)
     assert logs == []
     assert await outcome(core) == expected
+
+
+async def one_by_one(
+    core: Core, world: dict[str, Any], arrived: Sequence[dict[str, Any]]
+) -> dict[str, list[db.Row]]:
+    """What comes of it that way, which all others are compared with."""
+    await begin(core, world, arrived)
+    await Router(core, nothing_today).one_by_one()
+    return await outcome(core)
+
+
+async def route_the_rest(router: Router) -> None:
+    while await router.step():
+        pass
 
 
 async def begin(
