@@ -25,6 +25,7 @@ log = structlog.get_logger()
 
 WAITING, PASSED, STOPPED = "waiting", "passed", "stopped"
 NOTE = "先行发送的一批里被拒绝的太多，已自动暂停。请查明原因，再继续发送或取消"
+BEFORE = "先行发送的一批里被拒绝的太多，曾自动暂停"  # of a run that was then cancelled
 _GONE_WRONG = ("failed", "dead", "unknown")
 
 

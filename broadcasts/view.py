@@ -157,10 +157,17 @@ async def head(core: Core, broadcast: Broadcast) -> dict[str, Any]:
         "send_at": broadcast.started_at or broadcast.send_at,
         "event_at": broadcast.event_at,
         "revision": broadcast.revision,
-        # Why it once stood still is no news of one that goes on.
-        "note": "" if broadcast.state in _MOVES_ON else phrase(broadcast.note),
+        "note": phrase(_note(broadcast)),
         "texts": _texts(broadcast),
     }
+
+
+def _note(broadcast: Broadcast) -> str:
+    """Why it once stood still is no news of one that goes on, and whoever cancelled it
+    has nothing left to do."""
+    if broadcast.state == _B.CANCELLED:
+        return canary.BEFORE if broadcast.note == canary.NOTE else ""
+    return "" if broadcast.state in _MOVES_ON else str(broadcast.note)
 
 
 _VARIANT_KINDS = {"sms": "phone", "default": "qq", "email": "email"}
@@ -261,6 +268,7 @@ async def progress(core: Core, found: Overview) -> dict[str, Any]:
         "left": "" if held_up else _left(core, found, rate, waiting),
         "held_up": held_up,
         "canary": broadcast.canary,
+        "unanswered": found.states.get(OutboundState.SENDING, 0),
         "patience": core.settings.policy.canary_seconds,
         "buckets": [
             {

@@ -1,5 +1,6 @@
 """G-5: the first go ahead; what a provider refuses stops the run, and asks."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +16,7 @@ from gateway.core import Core
 from gateway.errors import OutcomeUnknown, PermanentFailure
 from gateway.outbox import moves
 from gateway.outbox.moves import Move
-from gateway.status import Bucket
+from gateway.status import Bucket, OutboundState
 from gateway.tables import Audit, Outbound
 from tests.broadcasts.county import County
 from tests.labs.recorder import Recorder, as_channel, drain, recorder
@@ -139,6 +140,32 @@ async def test_receipts_that_refuse_stop_it_too(
     clock.advance(timedelta(seconds=61))
     await tick(core)
     assert await canary_of(id) == ("paused", "stopped")
+
+
+async def test_of_a_cancelled_run_nothing_is_asked_any_more(
+    core: Core, county: County, sms: Recorder
+) -> None:
+    """It says that it had stopped itself, but not to go on or to cancel."""
+    id = await started(core, county)
+    for value in await first_values(2):
+        sms.answers[value] = PermanentFailure("sensitive_word")
+    await drain(core)
+    await tick(core)
+    await running.cancel(core, county.clerk, id)
+    shown = await view.head(core, await Broadcast.get(id=id))
+    assert shown["state"] == "cancelled"
+    assert shown["note"] == canary.BEFORE
+
+
+async def test_what_went_ahead_and_is_not_answered_is_told(
+    core: Core, county: County
+) -> None:
+    """Else nobody knows why more time passes than receipts are waited for."""
+    id = await started(core, county)
+    found = await recipients.overview(county.clerk, id)
+    waits = {**found.states, OutboundState.SENDING: 1}
+    told = await view.progress(core, replace(found, states=waits))
+    assert (told["canary"], told["unanswered"]) == ("waiting", 1)
 
 
 async def test_a_small_audience_has_no_canary(
