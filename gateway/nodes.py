@@ -17,6 +17,7 @@ from gateway.leases import DATABASE_NOW, Ask
 from gateway.roles import Role, named
 from gateway.space import Storage, storage_of
 
+LATE = timedelta(seconds=11)  # two heartbeats of a process didn't come
 ALIVE = timedelta(seconds=20)  # a process that was seen so recently
 GONE = timedelta(hours=1)  # so long an ended process is still shown
 LOOPS = timedelta(minutes=5)  # F-7: ends on its own account within so long
@@ -35,6 +36,7 @@ class NodeView:
     seen_at: datetime
     stopped_at: datetime | None
     alive: bool
+    late: bool = False  # of one that is alive: it may not be for long
     ended: str = ""  # the part that kept dying and ended it
     parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     storage: Storage = field(default_factory=Storage)
@@ -138,6 +140,7 @@ def _node(row: Mapping[str, Any], at: datetime) -> NodeView:
         seen_at=seen_at,
         stopped_at=None if stopped is None else from_micros(stopped),
         alive=stopped is None and at - seen_at <= ALIVE,
+        late=at - seen_at > LATE,
         ended=str(report.get("ended", "")),
         parts=report.get("parts", {}),
         storage=storage_of(report.get("storage", {})),

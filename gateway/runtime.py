@@ -272,4 +272,5 @@ def _told(part: Part) -> dict[str, Any]:
         "deaths": part.deaths,
         "error": part.last_error,
         "silent": round(part.silent(), 1),
+        "steady": None if (since := part.steady()) is None else round(since, 1),
     }

@@ -18,7 +18,7 @@ from gateway.postgres import AWAY
 
 log = structlog.get_logger()
 LONGEST_PAUSE = 30.0  # seconds between two starts of a part that keeps dying
-SEEN_SECONDS = 30.0  # how long a death makes the health red: monitors look seldom
+SEEN_SECONDS = 30.0  # how long a fault makes the health red: monitors look seldom
 DEATHS = 3  # within the window: the process ends, its service manager starts anew
 WINDOW_SECONDS = 60.0
 _PART: ContextVar["Part"] = ContextVar("part")
@@ -36,6 +36,7 @@ class Part:
     last_error: str = ""
     beat_at: float = field(default_factory=lambda: _now())
     died_at: float | None = None
+    red_until: float = 0.0
     counted: deque[float] = field(default_factory=lambda: deque(maxlen=DEATHS))
 
     def silent(self) -> float:
@@ -43,12 +44,14 @@ class Part:
         return _now() - self.beat_at
 
     def is_well(self) -> bool:
-        """Alive, not silent, and not dead a moment ago."""
+        """Alive, not silent, and not dead a moment ago by a fault of its own."""
         if self.patience is not None and self.silent() > self.patience:
             return False
-        if self.died_at is not None and _now() - self.died_at < SEEN_SECONDS:
-            return False
-        return self.alive
+        return self.alive and _now() >= self.red_until
+
+    def steady(self) -> float | None:
+        """Seconds since it died last; None: it never did."""
+        return None if self.died_at is None else _now() - self.died_at
 
 
 def _now() -> float:
@@ -119,7 +122,10 @@ class Supervisor:
         part.last_error = type(error).__name__
         log.exception("part.died", part=part.name, deaths=part.deaths)
         if is_storage_trouble(error):
-            return  # a new process would find the same database
+            # A new process would find the same database; and once that is back, all
+            # processes at once would still look ill to whoever shares out the work.
+            return
+        part.red_until = part.died_at + SEEN_SECONDS
         part.counted.append(part.died_at)
         if len(part.counted) == DEATHS and _now() - part.counted[0] < WINDOW_SECONDS:
             log.critical("part.given_up", part=part.name, deaths=part.deaths)

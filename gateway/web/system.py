@@ -35,6 +35,7 @@ PARTS = {
     "scheduler": "定时任务",
     "watchdog": "主循环监视",
 }
+_CALM_SECONDS = 600.0  # so long after a fault it is history
 _WITH_CHANNEL = {"sender": "发送：{name}", "listener": "接收：{name}"}
 
 
@@ -99,6 +100,8 @@ def _state(node: NodeView) -> str:
         return "ended" if node.ended else "stopped"
     if not node.alive:
         return "lost"
+    if node.late:
+        return "late"
     well = all(one.get("well") for one in node.parts.values())
     return "ok" if well and not node.storage.troubles else "trouble"
 
@@ -110,6 +113,7 @@ def _told(request: web.Request, name: str, node: NodeView) -> Row:
         "well": bool(told.get("well")),
         "deaths": int(told.get("deaths", 0)),
         "error": str(told.get("error", "")),
+        "calm": (told.get("steady") or 0.0) >= _CALM_SECONDS,
     }
 
 

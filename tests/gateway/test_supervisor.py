@@ -82,7 +82,9 @@ async def test_a_database_that_is_away_gives_up_nobody(given: Given) -> None:
     given.supervisor.start("sender", raising(OperationalError("locked"), DEATHS))
     part = given.supervisor.parts()["sender"]
     await until(lambda: part.deaths == DEATHS)
+    # Well at once when it works again: the others, all red, could take nothing over.
     await until(lambda: part.alive)
+    assert part.is_well()
     assert given.parts == []
 
 

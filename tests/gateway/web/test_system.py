@@ -107,6 +107,35 @@ async def test_of_a_lost_process_nothing_looks_well(
         assert ("2 个在运行" in text) is shown_of_it
 
 
+async def test_a_process_whose_heartbeat_is_late_does_not_look_well(
+    console: Console, clock: ManualClock
+) -> None:
+    """It may have been killed; only a little later is it known to be lost."""
+    at = await nodes.now(db.rows, clock)
+    other = await nodes.begin(db.rows, frozenset({Role.SENDER}), at)
+    chief = await console.browser("administrator_county")
+    assert "心跳迟到" not in await shown(chief, "/system/state")
+    await nodes.seen(db.rows, other, at - nodes.LATE - timedelta(seconds=1), {})
+    text = await shown(chief, "/system/state")
+    assert "心跳迟到" in text
+    assert "失去联系" not in text
+
+
+async def test_what_failed_long_ago_is_history(
+    console: Console, clock: ManualClock
+) -> None:
+    at = await nodes.now(db.rows, clock)
+    other = await nodes.begin(db.rows, frozenset({Role.SENDER}), at)
+    chief = await console.browser("administrator_county")
+    part = {"well": True, "deaths": 2, "error": "ValueError", "silent": 1.0}
+    for steady, is_history in ((30.0, False), (3600.0, True)):
+        told = {"sender:sms": {**part, "steady": steady}}
+        await nodes.seen(db.rows, other, at, {"parts": told})
+        text = await shown(chief, "/system/state")
+        assert ("曾出错 2 次" in text) is is_history
+        assert ("ValueError" in text) is not is_history
+
+
 async def test_what_no_process_does_is_said(
     console: Console, runtime: Runtime, clock: ManualClock
 ) -> None:
