@@ -21,7 +21,14 @@ from gateway.errors import NotFound, RequestError
 from gateway.outbox import journal
 from gateway.outbox.account import in_words, outage, said, state
 from gateway.outbox.enqueue import Draft, enqueue
-from gateway.outbox.report import UNREACHABLE, Report, reports
+from gateway.outbox.report import (
+    MOVING,
+    REACHED,
+    STUCK,
+    UNREACHABLE,
+    Report,
+    reports,
+)
 from gateway.phrases import phrase
 from gateway.web.hooks import hook_path
 
@@ -34,6 +41,8 @@ EXAMPLES: Mapping[AddressKind, str] = {
 PUSHES = ("report", "reply")  # what SMS providers push: receipts, and replies
 _TESTS_SHOWN = 3
 _MEND = "请检查 settings.toml 里的账号和网络；渠道恢复后会自动接着发。"
+_NEXT = "下一条发成后自动变回正常；如果一直这样，请检查 settings.toml 里的账号和网络。"
+_THROTTLED = "对方嫌快，已自动放慢，之后会逐步恢复。"
 
 
 async def cards(core: Core, actor: Actor, say: Any) -> list[dict[str, Any]]:
@@ -109,15 +118,18 @@ def first_kind(channel: Channel) -> AddressKind:
 async def _last_error(
     channel: Channel, told: Report, say: Any
 ) -> dict[str, Any] | None:
-    """The newest thing the account reported or failed at, while it is in trouble."""
-    found = await rows(
-        "SELECT code, detail, at FROM channel_events WHERE channel = ? "
-        "ORDER BY id DESC LIMIT 1",
-        channel.name,
-    )
-    if not found or state(channel, told) == "ok":
+    """Why the account is in trouble, while it is: not why one number was refused."""
+    now = state(channel, told)
+    if now == "ok":
         return None
-    what, why, mend = in_words(found[0]["code"]), said(found[0]["detail"]), _MEND
+    if now == "trouble" and told.get("throttled"):
+        at = from_micros(told["last_throttle"])
+        return {"at": at, "text": say(_THROTTLED), "mend": ""}
+    event = await _event(channel.name, told)
+    if event is None:
+        return None
+    what, why = in_words(event["code"]), said(event["detail"])
+    mend = _NEXT if now == "trouble" and told.get("trouble") else _MEND
     if told.get("open_since"):
         here = await outage(channel.name, told)
         what, why = in_words(UNREACHABLE), here.why
@@ -125,10 +137,30 @@ async def _last_error(
             what, mend = "对方拒绝登录", here.mend
     text = phrase("{channel}：{why}", channel=phrase(what), why=phrase(why))
     return {
-        "at": from_micros(found[0]["at"]),
+        "at": from_micros(event["at"]),
         "text": say(text if why else what),
         "mend": say(mend),
     }
+
+
+def _cause(told: Report) -> str | None:
+    """The code of what ails the account; None: its owner didn't say."""
+    if told.get("open_since"):
+        return UNREACHABLE
+    return told.get("trouble") or (STUCK if told.get("waiting_since") else None)
+
+
+async def _event(name: str, told: Report) -> db.Row | None:
+    """The newest event of what ails the account, else the newest that was bad news."""
+    found = await rows(
+        "SELECT code, detail, at FROM channel_events WHERE channel = ? "
+        "AND code = COALESCE(?, code) AND code NOT IN (?, ?) ORDER BY id DESC LIMIT 1",
+        name,
+        _cause(told),
+        REACHED,
+        MOVING,
+    )
+    return found[0] if found else None
 
 
 def abilities(channel: Channel, say: Any) -> list[str]:
