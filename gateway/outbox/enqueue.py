@@ -47,7 +47,7 @@ class Draft:
 async def enqueue(core: Core, draft: Draft, route: Route) -> Outbound | None:
     """Store one message for the chosen route; None where it was stored before.
 
-    Call it inside a transaction, then `core.wakeups.wake("sender")` after commit.
+    Call it inside a transaction; after its commit wake the sender of the channel.
     """
     if draft.dedupe_key is not None:
         known = await Outbound.filter(dedupe_key=draft.dedupe_key).exists()

@@ -7,7 +7,7 @@ import random
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import takewhile
 from typing import Any, NamedTuple
@@ -99,7 +99,6 @@ class Sender:
         self.today = Today(core.clock, core.settings.centre.timezone)
         self.channel = channel
         self._core = core
-        self._channel = channel
         self.arrivals = Arrivals(self._wake)
         self._link = link(channel, self._take, self._wake)
         self._contents = Contents()
@@ -232,8 +231,8 @@ class Sender:
     async def _alone(self, room: int) -> Round:
         """What waits by itself: answers first, then what was put off or retried."""
         cap = await self._cap()
-        rows = await journal.due(self._core, self._channel.name, room, cap)
-        passed = await admit(self._core, self._channel, rows, self._contents)
+        rows = await journal.due(self._core, self.channel.name, room, cap)
+        passed = await admit(self._core, self.channel, rows, self._contents)
         now = self._core.clock.now()
         leaving = [one.row for one in passed.admitted]
         await journal.journal(leaving, self._core.node_id, now)
@@ -244,7 +243,7 @@ class Sender:
     async def _of_chunk(self, room: int, left: Counter[int]) -> Round:
         """The next window of recipients, by the mark of their chunk. `left` says of
         which chunks something is unsettled."""
-        core, name, now = self._core, self._channel.name, self._core.clock.now()
+        core, name, now = self._core, self.channel.name, self._core.clock.now()
         chunk = self._chunk
         if chunk is not None:
             id, chunk = chunk["id"], await chunks.held_fast(chunk)
@@ -259,7 +258,7 @@ class Sender:
         if seen.rows and (until := self._quiet_until(seen.rows[0])) is not None:
             await chunks.postpone_chunks(name, chunk["broadcast_id"], until)
             return Round()
-        passed = await admit(core, self._channel, seen.rows, self._contents)
+        passed = await admit(core, self.channel, seen.rows, self._contents)
         chunk = await chunks.mark(chunk, seen, now)
         is_journalled = chunk["journalled_to"] >= chunk["last_id"]
         if is_journalled and not passed.admitted and not left[chunk["id"]]:
@@ -289,7 +288,8 @@ class Sender:
             self._known_cap, self._cap_at = await facts.cap(self._core), now
         return self._known_cap
 
-    def _quiet_until(self, row: Row) -> Any:
+    def _quiet_until(self, row: Row) -> datetime | None:
+        """When quiet hours end, where they keep this back now."""
         if MessageKind(row["message_kind"]) not in UNASKED:
             return None
         policy, zone = self._core.settings.policy, self._core.settings.centre.timezone
@@ -338,14 +338,14 @@ class Sender:
             is_alone=self.lease is not None,
         )
         found = await recovery.disown(
-            self._channel.name,
+            self.channel.name,
             owner,
             flying,
             of_chunks,
             self._core.clock.now(),
         )
         if found:
-            await receipts.apply_waiting(self._core, self._channel.name)
+            await receipts.apply_waiting(self._core, self.channel.name)
 
     def _take(self, id: str, outcome: Outcome) -> None:
         """An answer came: keep it for the next commit."""
@@ -371,14 +371,14 @@ class Sender:
         self._went_well = type(outcome) is Accepted
         match outcome:
             case Accepted():
-                self._channel.trouble = ""
+                self.channel.trouble = ""
                 self.pace.succeeded()
                 self._reached()
             case PermanentFailure():
                 self.pace.succeeded()
                 self._reached()
             case TransientFailure():
-                self._channel.trouble = outcome.code
+                self.channel.trouble = outcome.code
                 if outcome.throttled or outcome.retry_after is not None:
                     self.pace.throttled(outcome.retry_after)
                     self.measure.throttled()
@@ -386,12 +386,12 @@ class Sender:
                 else:
                     self._not_reached(self.breaker.failed())
             case _:
-                self._channel.trouble = outcome.code
+                self.channel.trouble = outcome.code
                 self._not_reached(self.breaker.failed())
 
     def _not_reached(self, opened: bool) -> None:
         if opened:
-            log.warning("channel.unreachable", channel=self._channel.name)
+            log.warning("channel.unreachable", channel=self.channel.name)
 
     def _measure(self, answered: Sequence[Answered]) -> None:
         """Of messages that left in one window one instant is counted."""
@@ -401,14 +401,14 @@ class Sender:
 
     def _reached(self) -> None:
         if self.breaker.answered():
-            log.info("channel.reached", channel=self._channel.name)
+            log.info("channel.reached", channel=self.channel.name)
 
     def _wake(self) -> None:
         self._core.wakeups.wake(self._worker)
 
     @property
     def _worker(self) -> str:
-        return f"sender:{self._channel.name}"
+        return f"sender:{self.channel.name}"
 
     def _room(self) -> int:
         if self._core.space.tight:
@@ -448,7 +448,7 @@ class Sender:
     ) -> tuple[list[Settlement], list[Moved]]:
         """Inside a transaction: the outcomes, what follows from them, and receipts;
         the messages that receipts moved."""
-        core, name, now = self._core, self._channel.name, self._core.clock.now()
+        core, name, now = self._core, self.channel.name, self._core.clock.now()
         settled = [self._settlement(one) for one in answered]
         met = receipts.met([one for one in settled if one.chunk_id], told)
         gone: set[int] = set()
@@ -459,7 +459,7 @@ class Sender:
             left = _less(held, settled)
             touched = {one.chunk_id for one in settled if one.chunk_id}
             await chunks.close_chunks(id for id in touched if not left[id])
-            await follow.settled(core, self._channel, answered, settled)
+            await follow.settled(core, self.channel, answered, settled)
         if not told:
             return settled, []
         applied = {place: id for id, place in met.items() if id in gone}
@@ -477,7 +477,7 @@ class Sender:
         self.today.settled(ended)
         for state, number in ended.items():
             outbound = self._core.metrics.outbound
-            outbound.labels(self._channel.name, state).inc(number)
+            outbound.labels(self.channel.name, state).inc(number)
 
     async def _tell(self, done: Round) -> None:
         rows = [one.row for one in done.settled] + [one.row for one in done.admitted]
@@ -543,7 +543,7 @@ class Sender:
 
     async def _idle(self) -> None:
         seconds = POLL_SECONDS
-        due = await journal.next_due(self._channel.name)
+        due = await journal.next_due(self.channel.name)
         if due is not None and self._link.room() > 0:
             until = (db.from_micros(due) - self._core.clock.now()) / timedelta(
                 seconds=1
