@@ -87,7 +87,6 @@ class Link(asyncio.Protocol):
         self.since = clock.now()
         self.error = ""  # why it ended
         self.refused: LoginAnswer | None = None
-        self.malformed = 0
         self._codec = codec
         self._limits = limits
         self._clock = clock
@@ -219,7 +218,6 @@ class Link(asyncio.Protocol):
         try:
             return self._codec.decode(frame)
         except Malformed as fault:
-            self.malformed += 1
             log.warning("session.malformed", link=self.name, code=fault.code)
             self.write([fault.reply] if fault.reply else [])
             return None
