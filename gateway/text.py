@@ -10,8 +10,6 @@ from collections.abc import Iterator
 
 from gateway.contract import TextEncoding
 
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-
 _ZERO_WIDTH_JOINER = "\u200d"
 # Invisible without meaning in an answer: soft hyphen, zero width space, joiners,
 # marks of direction, byte order mark, variation selectors.
