@@ -45,7 +45,7 @@ class InquiryState(StrEnum):
 
 
 class Bucket(StrEnum):
-    """What a broadcast's planned recipients add up to (promise O, design.md 4)."""
+    """What a broadcast's planned recipients add up to (docs/why.md)."""
 
     DELIVERED = "delivered"
     ACCEPTED = "accepted"

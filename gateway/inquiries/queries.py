@@ -466,7 +466,7 @@ def _tab(tab: str, actor: Actor, now: datetime) -> _Where:
 def _search(text: str) -> _Where:
     """Number, name, content; a telephone only whole or by the four digits one sees.
 
-    Any finer search would find out what the mask hides (security.md, S-40).
+    Any finer search would find out what the mask hides.
     """
     words = f"%{_escaped(text.lower())}%"
     columns = ["i.contact_name", "COALESCE(m.name, '')", "i.text"]

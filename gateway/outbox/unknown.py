@@ -1,6 +1,6 @@
 """Messages whose outcome nobody knows: a named person says what shall become of them.
 
-They leave the state `unknown` only by evidence or by this decision (design.md 4).
+They leave the state `unknown` only by evidence or by this decision.
 """
 
 from collections.abc import Collection, Mapping, Sequence

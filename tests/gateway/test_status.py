@@ -18,7 +18,7 @@ from gateway.status import (
     predecessors,
 )
 
-# The tables once more, as house-style.md 1.4 draws them; a recipient in a chunk is
+# The tables once more, drawn; a recipient in a chunk is
 # planned, and its chunk's mark stands for `sending`.
 OUTBOUND = """
 planned     -> queued accepted delivered read failed dead unknown
