@@ -90,7 +90,8 @@ class PermanentFailure(DeliveryError):
 
 
 class TransientFailure(DeliveryError):
-    """Certainly not sent. `throttled` marks a rate refusal, which uses no attempt."""
+    """Certainly not sent. `throttled` marks a rate refusal; that uses no attempt, nor
+    does what is `free`: no fault of the message, and not of the rate either."""
 
     def __init__(
         self,
@@ -99,10 +100,12 @@ class TransientFailure(DeliveryError):
         *,
         retry_after: timedelta | None = None,
         throttled: bool = False,
+        free: bool = False,
     ) -> None:
         super().__init__(code, detail)
         self.retry_after = retry_after
         self.throttled = throttled
+        self.free = free or throttled
 
 
 class OutcomeUnknown(DeliveryError):

@@ -501,7 +501,7 @@ class Sender:
         used = flying.number - flying.row["throttled"]
         policy = RetryPolicy(attempts=self._core.settings.policy.max_attempts)
         # What is the account's fault costs the message no attempt.
-        is_free = failure.throttled or self.breaker.is_open
+        is_free = failure.free or self.breaker.is_open
         if not is_free and is_exhausted(used, policy):
             return _settled(flying, "transient", "dead", failure)
         wait = backoff(

@@ -247,15 +247,27 @@ async def test_a_refusal_before_the_journal_is_honoured(
     assert {number(15), number(29)}.isdisjoint(a.value for a in carrier.numbers())
 
 
-async def test_a_throttled_one_comes_again_and_costs_no_attempt(
-    core: Core, sender: Sender, carrier: Carrier, clock: ManualClock
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        TransientFailure("ESME_RTHROTTLED", throttled=True),
+        TransientFailure("ESME_RINVBNDSTS", free=True),
+    ],
+    ids=str,
+)
+async def test_what_is_no_fault_of_the_message_costs_no_attempt(
+    core: Core,
+    sender: Sender,
+    carrier: Carrier,
+    clock: ManualClock,
+    refusal: TransientFailure,
 ) -> None:
     """A-7"""
     await broadcast(core, 1)
     await sender.step()
     for _ in range(20):
         [id] = carrier.waiting
-        carrier.answer(id, TransientFailure("RTHROTTLED", throttled=True))
+        carrier.answer(id, refusal)
         await sender.step()
         clock.advance(timedelta(minutes=20))
         await sender.step()
