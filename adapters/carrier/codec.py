@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from gateway.contract import Event, InboundMessage, OutboundMessage
-from gateway.errors import DeliveryError
+from gateway.errors import DeliveryError, TransientFailure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +33,14 @@ class Answer(NamedTuple):
 
     sequence: int
     outcome: str | DeliveryError
+
+
+class NotBound(NamedTuple):
+    """As `Answer`, and the peer refuses because to it this connection isn't logged in
+    for sending: only a new one mends that."""
+
+    sequence: int
+    refusal: TransientFailure
 
 
 class Delivery(NamedTuple):
@@ -74,7 +82,7 @@ class Alive(NamedTuple):
     """Nothing to do; that it came is enough."""
 
 
-Incoming = Answer | Delivery | LoginAnswer | Reply | Farewell | Alive
+Incoming = Answer | NotBound | Delivery | LoginAnswer | Reply | Farewell | Alive
 
 
 class Malformed(Exception):

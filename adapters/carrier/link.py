@@ -19,6 +19,7 @@ from adapters.carrier.codec import (
     Incoming,
     LoginAnswer,
     Malformed,
+    NotBound,
     Reply,
 )
 from adapters.carrier.frames import Frames
@@ -100,6 +101,7 @@ class Link(asyncio.Protocol):
         self._late: dict[int, Waiting] = {}
         self._resting: dict[str, tuple[Waiting, asyncio.TimerHandle]] = {}  # by id
         self._blocked = False  # the peer doesn't read as fast as we write
+        self._spent: TransientFailure | None = None  # by it nothing can be sent
         self.heard_at = self._opened_at = clock.monotonic()
         self._asked_at: float | None = None  # when an unanswered heartbeat left
 
@@ -115,7 +117,7 @@ class Link(asyncio.Protocol):
         return len(self._pending) + len(self._held) + resting
 
     def room(self) -> int:
-        if self.state is not State.OPEN or self._blocked:
+        if not self._may_write():
             return 0
         return max(0, self._limits.window - self.awaited)
 
@@ -193,6 +195,7 @@ class Link(asyncio.Protocol):
             return
         if self._held:
             self._release()
+        self._renew()
         self._ears.moved()
 
     def pause_writing(self) -> None:
@@ -226,6 +229,10 @@ class Link(asyncio.Protocol):
         match item:
             case LoginAnswer():
                 self._login(item)
+            case NotBound(sequence, refusal):
+                self._answered(sequence, refusal)
+                if self.state is State.OPEN:
+                    self._spent = refusal
             case Reply(data):
                 self.write([data])
             case Farewell(data):
@@ -246,6 +253,14 @@ class Link(asyncio.Protocol):
         self._turn(State.OPEN)
         self._ears.opened(self)
 
+    def _renew(self) -> None:
+        """End a connection by which nothing can be sent, once all answers are here:
+        what is cut off from its own would be in doubt."""
+        if self._spent and not self._pending:
+            self.error = self.error or self._spent.code
+            self.write([self._codec.logout(self._next())])
+            self._close()
+
     def _close(self) -> None:
         if self._transport:
             self._transport.close()
@@ -265,9 +280,13 @@ class Link(asyncio.Protocol):
             if sequence not in self._pending and sequence not in self._late:
                 return sequence
 
+    def _may_write(self) -> bool:
+        is_open = self.state is State.OPEN
+        return is_open and not self._blocked and self._spent is None
+
     def _release(self) -> None:
         """Write what the window allows, in one piece."""
-        if self._blocked or self.state is not State.OPEN:
+        if not self._may_write():
             return
         now = self._clock.monotonic()
         pending, held, frames = self._pending, self._held, []
@@ -352,6 +371,7 @@ class Link(asyncio.Protocol):
             del self._late[next(iter(self._late))]
         if expired:
             self._release()
+            self._renew()
             self._ears.moved()
 
     def _give_up(self) -> None:
@@ -366,11 +386,12 @@ class Link(asyncio.Protocol):
         for sequence, waiting in pending.items():
             self._unknown(waiting, sequence, "connection_lost")
         for waiting in unsent.values():
-            self._ears.answered(waiting.id, TransientFailure("connection_lost"))
+            failure = self._spent or TransientFailure("connection_lost")
+            self._ears.answered(waiting.id, failure)
+        lost = self._spent or OutcomeUnknown("connection_lost")
         for waiting, _, part in held:
             if waiting.written_at is not None:
                 waiting.numbers[-part] = part
-                lost = OutcomeUnknown("connection_lost")
                 self._ends(waiting, -part, waiting.refused.get(part, lost))
 
     def _unknown(self, waiting: Waiting, sequence: int, code: str) -> None:

@@ -13,6 +13,7 @@ from adapters.carrier.codec import (
     Incoming,
     LoginAnswer,
     Malformed,
+    NotBound,
     Reply,
     Segment,
 )
@@ -28,7 +29,7 @@ from gateway.contract import (
     InboundMessage,
     OutboundMessage,
 )
-from gateway.errors import OutcomeUnknown, PermanentFailure
+from gateway.errors import OutcomeUnknown, PermanentFailure, TransientFailure
 from gateway.text import clean, decode, split_segments
 
 # data_coding, 5.2.19; 15 is what Chinese centres took over from CMPP for GBK.
@@ -199,7 +200,7 @@ class SmppCodec:
                     return LoginAnswer()
                 return LoginAnswer(status.name(code), status.is_lasting(code))
             case pdu.GENERIC_NACK:
-                return Answer(sequence, status.refusal(code or 0xFF, self._own_codes))
+                return self._refused(sequence, code or 0xFF)
             case pdu.UNBIND:
                 return Farewell(pdu.frame(pdu.UNBIND_RESP, sequence))
             case pdu.UNBIND_RESP:
@@ -213,9 +214,9 @@ class SmppCodec:
         )  # 4.3.1
         return Reply(nack)
 
-    def _answer(self, frame: bytes, code: int, sequence: int) -> Answer:
+    def _answer(self, frame: bytes, code: int, sequence: int) -> Answer | NotBound:
         if code != status.OK:
-            return Answer(sequence, status.refusal(code, self._own_codes))
+            return self._refused(sequence, code)
         id = pdu.message_id(frame)
         if id is None:
             return Answer(sequence, OutcomeUnknown("unreadable_answer"))
@@ -231,6 +232,11 @@ class SmppCodec:
                 pdu.frame(pdu.DELIVER_SM_RESP, sequence, b"\0", code),
             ) from None
         return self._delivery(short, frame, sequence, _FOR_DELIVER)
+    def _refused(self, sequence: int, code: int) -> Answer | NotBound:
+        if code == status.INVALID_BIND_STATUS and code not in self._own_codes:
+            return NotBound(sequence, TransientFailure(status.name(code), free=True))
+        return Answer(sequence, status.refusal(code, self._own_codes))
+
 
     def _data(self, frame: bytes, sequence: int) -> Delivery:
         try:

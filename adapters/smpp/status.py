@@ -9,6 +9,7 @@ OK = 0x00
 INVALID_MESSAGE_LENGTH = 0x01
 INVALID_COMMAND_LENGTH = 0x02
 INVALID_COMMAND_ID = 0x03
+INVALID_BIND_STATUS = 0x04
 THROTTLED = 0x58
 TRY_AGAIN = 0x64  # ESME_RX_T_APPN: the receiver's temporary trouble
 
@@ -53,10 +54,10 @@ NAMES: Mapping[int, tuple[str, Means]] = {
     0x14: ("ESME_RMSGQFUL", Means.TOO_FAST),
     0x58: ("ESME_RTHROTTLED", Means.TOO_FAST),
     # Failed for certain, for a reason that may pass.
+    0x04: ("ESME_RINVBNDSTS", Means.AGAIN),  # after a new bind: see the codec
     0x45: ("ESME_RSUBMITFAIL", Means.AGAIN),
     0x64: ("ESME_RX_T_APPN", Means.AGAIN),
     # The session or the account.
-    0x04: ("ESME_RINVBNDSTS", Means.ACCOUNT),
     0x05: ("ESME_RALYBND", Means.ACCOUNT),
     0x0D: ("ESME_RBINDFAIL", Means.ACCOUNT),
     0x0E: ("ESME_RINVPASWD", Means.ACCOUNT),

@@ -100,6 +100,7 @@ CARRIERS: Mapping[str, str] = {
     "ESME_RINVSYSID": "登录账号不对",
     "ESME_RBINDFAIL": "登录被拒绝",
     "ESME_RALYBND": "已有同名账号登录着",
+    "ESME_RINVBNDSTS": "对方说登录状态不对",
     "login_refused": "登录被拒绝",
     "ESME_RDELIVERYFAILURE": "没有送达",
     "result_1": "对方说消息结构有错",

@@ -32,6 +32,7 @@ def test_the_table_is_whole() -> None:
         (0x14, TransientFailure, "ESME_RMSGQFUL"),
         (0x58, TransientFailure, "ESME_RTHROTTLED"),
         (0x64, TransientFailure, "ESME_RX_T_APPN"),
+        (0x04, TransientFailure, "ESME_RINVBNDSTS"),
         (0x0E, TransientFailure, "ESME_RINVPASWD"),
         (0x08, OutcomeUnknown, "ESME_RSYSERR"),
         (0xFF, OutcomeUnknown, "ESME_RUNKNOWNERR"),
