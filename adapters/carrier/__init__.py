@@ -2,5 +2,6 @@
 
 `account` is the adapter of one account with its connections, `link` one connection,
 `inlet` what comes in over it, `codec` what a protocol has to offer. Simulated centres
-share `simulation` (one as a process), `other_end` (its connections), `later`, `ledger`.
+share `simulation` (one as a process), `other_end` (its connections), `later`, `ledger`,
+`throttle`.
 """

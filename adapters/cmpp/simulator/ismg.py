@@ -13,6 +13,7 @@ from pathlib import Path
 from adapters.carrier import udh
 from adapters.carrier.later import Later
 from adapters.carrier.ledger import Ledger, quoted
+from adapters.carrier.throttle import Throttle
 from adapters.cmpp import content
 from adapters.cmpp.identity import (
     CARRIER_ZONE,
@@ -90,7 +91,7 @@ class Ismg:
         self._number = first_id - 1
         self._mo_number = 0
         self._served_until = 0.0
-        self._tokens, self._tokens_at = 0.0, 0.0
+        self._throttle = Throttle(self.clock)
 
     def behave(self, behaviour: Behaviour) -> None:
         """From now on like this."""
@@ -183,8 +184,8 @@ class Ismg:
         session.push()
 
     def _refusal(self, found: Submit) -> int:
-        behaviour = self.behaviour
-        if behaviour.throttle_rate and not self._token():
+        behaviour, rate = self.behaviour, self.behaviour.throttle_rate
+        if rate and not self._throttle.passes(rate):
             self.counts.throttled += 1
             return FLOW_CONTROL
         if not any(self._reasons(found)):
@@ -199,18 +200,6 @@ class Ismg:
         yield any(n in behaviour.refuse_numbers for n in found.dest_terminal_ids)
         yield bool(part) and place_of(found).number == part
         yield any(word in text_of(found) for word in behaviour.refuse_words)
-
-    def _token(self) -> bool:
-        now, rate = self.clock.monotonic(), self.behaviour.throttle_rate
-        if not self._tokens_at:
-            self._tokens_at, self._tokens = now, 1.0
-        self._tokens += (now - self._tokens_at) * rate
-        self._tokens = min(self._tokens, max(1.0, rate / 10))
-        self._tokens_at = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
 
     def _answer(self, session: Session, frame: bytes, found: Submit, id: int) -> None:
         """Now, later or never; the reports follow, or come first."""

@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 from adapters.carrier import udh
 from adapters.carrier.later import Later
 from adapters.carrier.ledger import Ledger, quoted
+from adapters.carrier.throttle import Throttle
 from adapters.smpp import gsm7, pdu, receipts, status
 from adapters.smpp.settings import MessageIds
 from adapters.smpp.simulator.behaviour import Behaviour
@@ -85,7 +86,7 @@ class Centre:
         self._id = first_id - 1
         self._mo_number = 0
         self._served_until = 0.0
-        self._tokens, self._tokens_at = 0.0, 0.0
+        self._throttle = Throttle(self.clock)
         self._stamp, self._stamped_at = b"", -1
         self.behave(behaviour or Behaviour())
 
@@ -179,14 +180,14 @@ class Centre:
         session.push()
 
     def _refusal(self, found: Submitted) -> int:
-        behaviour, code = self.behaviour, self.behaviour.refuse_status
-        if behaviour.throttle_rate and not self._token():
+        behaviour, rate = self.behaviour, self.behaviour.throttle_rate
+        if rate and not self._throttle.passes(rate):
             self.counts.throttled += 1
             return status.THROTTLED
         if not any(self._reasons(found)):
             return 0
         self.counts.refused += 1
-        return code
+        return behaviour.refuse_status
 
     def _reasons(self, found: Submitted) -> Iterator[bool]:
         behaviour = self.behaviour
@@ -198,18 +199,6 @@ class Centre:
             part_of(found).number == behaviour.refuse_part
         )
         yield any(word in text_of(found) for word in behaviour.refuse_words)
-
-    def _token(self) -> bool:
-        now, rate = self.clock.monotonic(), self.behaviour.throttle_rate
-        if not self._tokens_at:
-            self._tokens_at, self._tokens = now, 1.0
-        self._tokens += (now - self._tokens_at) * rate
-        self._tokens = min(self._tokens, max(1.0, rate / 10))
-        self._tokens_at = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
 
     def _delayed(self, session: Session, answer: bytes, due: Sequence[Item]) -> None:
         behaviour, dice = self.behaviour, self.dice.random
