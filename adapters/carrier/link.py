@@ -281,8 +281,9 @@ class Link(asyncio.Protocol):
                 return sequence
 
     def _may_write(self) -> bool:
-        is_open = self.state is State.OPEN
-        return is_open and not self._blocked and self._spent is None
+        if self.state is not State.OPEN or self._blocked or self._spent:
+            return False
+        return self._transport is not None and not self._transport.is_closing()
 
     def _release(self) -> None:
         """Write what the window allows, in one piece."""

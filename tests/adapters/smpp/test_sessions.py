@@ -267,6 +267,18 @@ def test_with_the_usual_settings_a_dead_peer_is_left_within_30_seconds() -> None
     assert timedelta(seconds=found) + ceiling(1, AGAIN) <= timedelta(seconds=25)
 
 
+async def test_a_connection_about_to_end_takes_nothing(lab: SmppLab) -> None:
+    """A-4: what would not be written is not in doubt."""
+    async with talking(lab.port, lab.data_dir) as talk:
+        [seat] = talk.account._seats
+        assert seat.link
+        seat.link.cut("closed")
+        assert talk.account.room() == 0
+        talk.account.submit([message(0)])
+        [outcome] = talk.told["message-0"]
+        assert isinstance(outcome, TransientFailure)
+
+
 async def test_an_unbind_is_answered_and_bound_again() -> None:
     """H-6"""
     async with rude_centre() as (centre, port), talking(port, Path()) as talk:
