@@ -246,6 +246,14 @@ Answered = Callable[[str, Outcome], None]
 once more where an answer comes after `OutcomeUnknown` was told for it."""
 
 
+class Role(StrEnum):
+    """What a connection of a session is for."""
+
+    BOTH = "both"
+    SENDER = "sender"  # messages leave by it
+    RECEIVER = "receiver"  # receipts and messages of members come by it
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
     """One connection of a session, as the channel page shows it."""
@@ -256,6 +264,7 @@ class Connection:
     window: int  # answers that may be awaited at once
     awaited: int  # answers that are awaited now
     last_error: str = ""
+    role: Role = Role.BOTH
 
 
 @runtime_checkable

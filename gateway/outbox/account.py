@@ -9,7 +9,7 @@ from typing import Any
 from gateway import addresses
 from gateway import database as db
 from gateway.channels import Channel
-from gateway.contract import Address, AddressKind, Listens
+from gateway.contract import Address, AddressKind, Listens, Role
 from gateway.core import Core
 from gateway.database import from_micros, to_micros
 from gateway.inquiries import words
@@ -21,6 +21,7 @@ from gateway.outbox.report import (
     STUCK,
     UNREACHABLE,
     Report,
+    deaf,
     reports,
     why,
 )
@@ -41,6 +42,7 @@ CODES = {
     MOVING: "等的消息又发出了",
 }
 NOT_CONNECTED = "not_connected"
+NO_RECEIVER = "no_receiver"  # messages leave, receipts and replies don't come
 _MEND_LOGIN = (
     "请核对 settings.toml 里这个渠道的账号和密码，改好后重新启动；"
     "被拒后隔一到十五分钟才再试，免得账号被锁。"
@@ -69,6 +71,7 @@ async def seen(core: Core, channel: Channel) -> dict[str, Any]:
         "blocked_until": _at(told.get("blocked_until")),
         "last_throttle": _at(told.get("last_throttle")),
         "open_since": _at(open_since),
+        "deaf": _deaf(told),
         "outage": await outage(channel.name, told) if open_since else None,
         "probe_at": None if told.get("away") else _at(probe_at),
         "probing": bool(told.get("probing")),
@@ -102,6 +105,11 @@ async def outage(name: str, told: Report) -> Outage:
     return Outage(said(code), bool(code) and code == await _last_refusal(name))
 
 
+def _deaf(told: Report) -> dict[str, str] | None:
+    code = deaf(told)
+    return None if code is None else {"why": said(code)}
+
+
 async def _last_refusal(name: str) -> str:
     """Of a login: the carrier's code."""
     found = await db.rows(
@@ -127,6 +135,7 @@ def _at(micros: int | None) -> Any:
 def _connection(one: Mapping[str, Any]) -> dict[str, Any]:
     share = one["awaited"] / one["window"] if one["window"] else 0.0
     return {
+        "role": Role.BOTH,
         **one,
         "since": from_micros(one["since"]),
         "share": min(1.0, share),
@@ -209,10 +218,10 @@ def _mask(kind: AddressKind, value: str) -> str:
 
 
 def state(channel: Channel, report: Report) -> str:
-    """ok, trouble (the last send or the self test failed, the rate was refused, or
-    something waits too long) or down (nobody is reached there, or its own entry is
-    closed). By what its owner told, wherever that is; before that by what this process
-    knows."""
+    """ok, trouble (the last send or the self test failed, the rate was refused,
+    something waits too long, or no receiver is connected) or down (nobody is reached
+    there, or its own entry is closed). By what its owner told, wherever that is; before
+    that by what this process knows."""
     found = ails(channel, report)
     if UNREACHABLE in found or NOT_CONNECTED in found:
         return "down"
@@ -228,6 +237,8 @@ def ails(channel: Channel, report: Report) -> list[str]:
     listening = report.get("listening", channel.listening)
     if isinstance(channel.adapter, Listens) and not listening:
         found.append(NOT_CONNECTED)
+    if deaf(report) is not None:
+        found.append(NO_RECEIVER)
     if report.get("waiting_since"):
         found.append(STUCK)
     if (report.get("self_test") or {}).get("verdict") in self_test.BAD:

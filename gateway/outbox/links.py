@@ -11,7 +11,7 @@ from typing import Protocol
 import structlog
 
 from gateway.channels import Channel
-from gateway.contract import Answered, OutboundMessage, Outcome, Streams
+from gateway.contract import Answered, OutboundMessage, Outcome, Role, Streams
 from gateway.errors import DeliveryError, OutcomeUnknown
 
 log = structlog.get_logger()
@@ -68,6 +68,7 @@ class Session:
         if self._adapter.room() > 0:
             return True
         found = self._adapter.connections()
+        found = [one for one in found if one.role is not Role.RECEIVER]
         return any(one.state == "open" for one in found) if found else None
 
     def submit(self, batch: Sequence[OutboundMessage]) -> int:

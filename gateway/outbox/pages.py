@@ -23,10 +23,10 @@ from gateway.web.routes import page
 
 
 async def count(core: Core, actor: Actor) -> Mapping[str, int]:
-    """For the navigation: channels of which nobody answers, where something waits too
-    long, or whose self test failed."""
+    """For the navigation: channels of which nobody answers or that can't receive, where
+    something waits too long, or whose self test failed."""
     told = await reports()
-    alarms = {UNREACHABLE, STUCK, account.SELF_TEST}
+    alarms = {UNREACHABLE, STUCK, account.SELF_TEST, account.NO_RECEIVER}
     found = [
         one.name
         for one in core.channels

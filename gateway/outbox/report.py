@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from gateway import database as db
-from gateway.contract import Connection, Streams
+from gateway.contract import Connection, Role, Streams
 from gateway.core import Core
 from gateway.database import from_micros, to_micros
 from gateway.outbox import self_test, waiting
@@ -26,6 +26,7 @@ UNREACHABLE, REACHED = "unreachable", "reached"  # codes of the breaker's events
 STUCK, MOVING = "waiting", "moving"  # codes where something waits too long, and after
 LOOK_SECONDS = 10.0  # between two looks at what waits
 Report = Mapping[str, Any]
+Told = Mapping[str, Any]  # of one connection
 
 
 @dataclass(slots=True)
@@ -165,6 +166,7 @@ def _connection(one: Connection) -> Mapping[str, Any]:
         "window": one.window,
         "awaited": one.awaited,
         "last_error": one.last_error[:200],
+        "role": str(one.role),
     }
 
 
@@ -183,9 +185,34 @@ def _events(known: _Known, report: Report) -> list[tuple[str, str]]:
 def why(report: Report) -> str:
     """Why nobody is reached, as a code; empty: nobody knows. What a closed connection
     ended with tells more than how its messages ended."""
-    shut = (one for one in report.get("connections", ()) if one["state"] != "open")
-    last = next((one["last_error"] for one in shut if one["last_error"]), "")
-    return str(last or report.get("trouble", ""))
+    senders, _ = _by_role(report)
+    return _last_error(senders) or str(report.get("trouble", ""))
+
+
+def deaf(report: Report) -> str | None:
+    """Where messages leave and no receiver is there to bring receipts and replies: why,
+    as a code, perhaps an empty one. None where it is not so."""
+    senders, receivers = _by_role(report)
+    if not receivers or not _any_open(senders) or _any_open(receivers):
+        return None
+    return _last_error(receivers)
+
+
+def _by_role(report: Report) -> tuple[list[Told], list[Told]]:
+    """The connections that send, and those that only receive."""
+    found: list[Told] = list(report.get("connections", ()))
+    receivers = [one for one in found if one.get("role") == Role.RECEIVER]
+    return [one for one in found if one not in receivers], receivers
+
+
+def _any_open(connections: Iterable[Told]) -> bool:
+    return any(one["state"] == "open" for one in connections)
+
+
+def _last_error(connections: Iterable[Told]) -> str:
+    """Of the first that is shut and says one."""
+    shut = (one for one in connections if one["state"] != "open")
+    return next((str(one["last_error"]) for one in shut if one["last_error"]), "")
 
 
 async def _write(

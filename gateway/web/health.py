@@ -84,8 +84,8 @@ def _channels(
     told: Mapping[str, Report] | None,
     leases: Sequence[Mapping[str, Any]] | None,
 ) -> dict[str, list[str]] | None:
-    """By name what ails it: unreachable, not_connected, waiting, self_test,
-    no_owner."""
+    """By name what ails it: unreachable, not_connected, no_receiver, waiting,
+    self_test, no_owner."""
     if told is None:
         return None
     free = {one["name"] for one in leases or () if not one["node"]}

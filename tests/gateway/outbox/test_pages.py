@@ -1,12 +1,13 @@
 """The page of one channel, whoever owns it."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from gateway.channels import ChannelSet
 from gateway.clock import ManualClock
-from gateway.contract import Connection
+from gateway.contract import Connection, Role
 from gateway.core import Core
 from gateway.outbox.account import masked, said
 from gateway.outbox.report import Reports
@@ -97,6 +98,50 @@ def _closed(clock: ManualClock, why: str = "") -> Connection:
         awaited=0,
         last_error=why,
     )
+
+
+async def test_a_receiver_that_is_away_is_named(
+    browser: Browser, core: Core, carrier: Carrier, clock: ManualClock
+) -> None:
+    """Messages leave all the same; without a sender that is the greater trouble."""
+    sender = await owned(core, clock)
+    reports = Reports(core, lambda: [sender])
+    out, into = _part(clock, Role.SENDER), _part(clock, Role.RECEIVER)
+    carrier.shown = (out, into)
+    await reports.step()
+    page = await shown(browser)
+    assert "只发送" in page
+    assert "只接收" in page
+    assert "收不到回执和来信" not in page
+    assert "正常" in await shown(browser, "/channels/cards")
+    carrier.shown = (out, _closed_one(into))
+    await reports.step()
+    page = await shown(browser)
+    assert "接收连接断开，收不到回执和来信" in page
+    assert "已有同名账号登录着" in page
+    assert "有异常" in await shown(browser, "/channels/cards")
+    assert 'data-count="channels">1<' in await shown(browser, "/channels")
+    health = await (await browser.get("/healthz")).json()
+    assert health["channels"] == {"sms": ["no_receiver"]}
+    carrier.is_away, carrier.shown = True, (_closed_one(out), into)
+    for _ in range(3):
+        await sender.step()
+        clock.advance(timedelta(seconds=5))
+    await reports.step()
+    page = await shown(browser)
+    assert "联系不上对方，已暂停发送" in page
+    assert "收不到回执和来信" not in page
+
+
+def _part(clock: ManualClock, role: Role) -> Connection:
+    window = 0 if role is Role.RECEIVER else 10
+    return Connection(
+        name=role, state="open", since=clock.now(), window=window, awaited=0, role=role
+    )
+
+
+def _closed_one(connection: Connection) -> Connection:
+    return replace(connection, state="closed", last_error="ESME_RALYBND")
 
 
 async def test_why_nobody_is_reached_is_said_with_what_to_do(
