@@ -3,9 +3,9 @@
 import asyncio
 import random
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -25,6 +25,7 @@ from gateway.contract import (
     Event,
     OutboundMessage,
     Outcome,
+    Role,
 )
 from gateway.errors import OutcomeUnknown, TransientFailure
 from gateway.retry import RetryPolicy, backoff
@@ -61,6 +62,9 @@ class _Seat:
 
     name: str
     since: datetime
+    codec: Codec
+    limits: Limits
+    role: Role
     link: Link | None = None
     inlet: Inlet | None = None
     error: str = ""
@@ -70,7 +74,13 @@ class _Seat:
 
 
 class Account:
-    """The adapter of one account: streams, listens, and sends single messages."""
+    """The adapter of one account: streams, listens, and sends single messages.
+
+    With a `receiver`, whose login is for what comes in, the others are for sending
+    alone. There is one such connection, beside those of the endpoint: it takes as much
+    as several would, what it misses while it is away waits at the peer, and peers count
+    what they grant.
+    """
 
     def __init__(
         self,
@@ -81,12 +91,14 @@ class Account:
         limits: Limits,
         clock: Clock,
         *,
+        receiver: Codec | None = None,
         shelf: Shelf | None = None,
         dice: Callable[[], float] = random.random,
     ) -> None:
         self.capabilities = capabilities
         self._name = name
         self._codec = codec
+        self._receiver = receiver
         self._endpoint = endpoint
         self._limits = limits
         self._clock = clock
@@ -157,9 +169,7 @@ class Account:
             repeats=Repeats(self._clock),  # another process may have listened before
             shelf=self._shelf,
         )
-        now = self._clock.now()
-        count = self._endpoint.connections
-        self._seats = [_Seat(str(number + 1), now) for number in range(count)]
+        self._seats = list(self._seated())
         try:
             async with beside(*map(self._keep, self._seats), self._sweep(store)):
                 yield
@@ -168,6 +178,16 @@ class Account:
             self._store = None
             if self._shelf:
                 self._shelf.close()
+
+    def _seated(self) -> Iterator[_Seat]:
+        now, count = self._clock.now(), self._endpoint.connections
+        role = Role.SENDER if self._receiver else Role.BOTH
+        for number in range(count):
+            yield _Seat(str(number + 1), now, self._codec, self._limits, role)
+        if self._receiver:
+            none_out = replace(self._limits, window=0)
+            name, codec = str(count + 1), self._receiver
+            yield _Seat(name, now, codec, none_out, Role.RECEIVER)
 
     async def _sweep(self, store: Store) -> None:
         """Look after messages whose parts don't all come."""
@@ -194,8 +214,8 @@ class Account:
         seat.ended.clear()
         link = Link(
             f"{self._name}:{seat.name}",
-            self._codec,
-            self._limits,
+            seat.codec,
+            seat.limits,
             self._clock,
             self._ears(seat),
         )
@@ -288,7 +308,8 @@ class Account:
         return sorted(links, key=lambda link: -link.room())
 
     def _why_not(self) -> str:
-        is_open = any(s.link and s.link.state is State.OPEN for s in self._seats)
+        senders = (s.link for s in self._seats if s.role is not Role.RECEIVER)
+        is_open = any(link and link.state is State.OPEN for link in senders)
         return "window_full" if is_open else "not_connected"
 
     def _tell(self, id: str, outcome: Outcome) -> None:
@@ -311,7 +332,8 @@ class Account:
             name=seat.name,
             state=link.state if link else State.CLOSED,
             since=link.since if link else seat.since,
-            window=self._limits.window,
+            window=seat.limits.window,
             awaited=link.awaited if link else 0,
             last_error=(link.error if link else "") or seat.error,
+            role=seat.role,
         )

@@ -9,8 +9,9 @@ from datetime import timedelta
 from adapters.carrier.account import Account, Endpoint
 from adapters.carrier.link import Limits
 from adapters.carrier.shelf import Shelf
+from adapters.smpp import pdu
 from adapters.smpp.codec import SmppCodec
-from adapters.smpp.settings import Settings
+from adapters.smpp.settings import Bind, Settings
 from gateway.contract import AddressKind, Capabilities, ChannelContext, TextEncoding
 
 __all__ = ["Settings", "build"]
@@ -39,6 +40,18 @@ def limits(settings: Settings) -> Limits:
     )
 
 
+def codecs(
+    settings: Settings, context: ChannelContext
+) -> tuple[SmppCodec, SmppCodec | None]:
+    """Of the connections that send, and of the receiver where that is another."""
+    if settings.bind is Bind.TRANSCEIVER:
+        return SmppCodec(settings, context), None
+    return (
+        SmppCodec(settings, context, pdu.BIND_TRANSMITTER),
+        SmppCodec(settings, context, pdu.BIND_RECEIVER),
+    )
+
+
 def build(settings: Settings, context: ChannelContext) -> Account:
     endpoint = Endpoint(
         host=settings.host,
@@ -46,7 +59,7 @@ def build(settings: Settings, context: ChannelContext) -> Account:
         connections=settings.connections,
         tls=settings.tls_context(),
     )
-    codec = SmppCodec(settings, context)
+    codec, receiver = codecs(settings, context)
     shelf = Shelf(
         context.data_dir / f"{context.name}.parts.sqlite3",
         codec,
@@ -60,5 +73,6 @@ def build(settings: Settings, context: ChannelContext) -> Account:
         endpoint,
         limits(settings),
         context.clock,
+        receiver=receiver,
         shelf=shelf,
     )

@@ -56,8 +56,14 @@ class SmppCodec:
     first_sequence = pdu.FIRST_SEQUENCE
     last_sequence = pdu.LAST_SEQUENCE
 
-    def __init__(self, settings: Settings, context: ChannelContext) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        context: ChannelContext,
+        bind: int = pdu.BIND_TRANSCEIVER,
+    ) -> None:
         self._settings = settings
+        self._bind = bind
         self._ids = receipts.ids(settings.message_ids)
         self._dates = receipts.Dates(context.timezone)
         self._own_codes = settings.own_codes
@@ -81,7 +87,7 @@ class SmppCodec:
             + bytes([pdu.INTERFACE_VERSION, settings.source_ton, settings.source_npi])
             + b"\0"  # address_range: whatever the centre routes to us
         )
-        return pdu.frame(pdu.BIND_TRANSCEIVER, sequence, body)
+        return pdu.frame(self._bind, sequence, body)
 
     def heartbeat(self, sequence: int) -> bytes:
         return pdu.frame(pdu.ENQUIRE_LINK, sequence)
@@ -195,7 +201,11 @@ class SmppCodec:
         match command:
             case pdu.DATA_SM:
                 return self._data(frame, sequence)
-            case pdu.BIND_TRANSCEIVER_RESP:
+            case (
+                pdu.BIND_TRANSCEIVER_RESP
+                | pdu.BIND_TRANSMITTER_RESP
+                | pdu.BIND_RECEIVER_RESP
+            ):
                 if code == status.OK:
                     return LoginAnswer()
                 return LoginAnswer(status.name(code), status.is_lasting(code))
@@ -222,6 +232,11 @@ class SmppCodec:
             return Answer(sequence, OutcomeUnknown("unreadable_answer"))
         return Answer(sequence, self._ids.of_answer(id))
 
+    def _refused(self, sequence: int, code: int) -> Answer | NotBound:
+        if code == status.INVALID_BIND_STATUS and code not in self._own_codes:
+            return NotBound(sequence, TransientFailure(status.name(code), free=True))
+        return Answer(sequence, status.refusal(code, self._own_codes))
+
     def _deliver(self, frame: bytes, sequence: int) -> Delivery:
         try:
             short = pdu.short(frame)
@@ -232,11 +247,6 @@ class SmppCodec:
                 pdu.frame(pdu.DELIVER_SM_RESP, sequence, b"\0", code),
             ) from None
         return self._delivery(short, frame, sequence, _FOR_DELIVER)
-    def _refused(self, sequence: int, code: int) -> Answer | NotBound:
-        if code == status.INVALID_BIND_STATUS and code not in self._own_codes:
-            return NotBound(sequence, TransientFailure(status.name(code), free=True))
-        return Answer(sequence, status.refusal(code, self._own_codes))
-
 
     def _data(self, frame: bytes, sequence: int) -> Delivery:
         try:

@@ -10,6 +10,10 @@ from typing import NamedTuple
 
 # 5.1.2.1, table 5-1
 GENERIC_NACK = 0x80000000
+BIND_RECEIVER = 0x00000001
+BIND_RECEIVER_RESP = 0x80000001
+BIND_TRANSMITTER = 0x00000002
+BIND_TRANSMITTER_RESP = 0x80000002
 SUBMIT_SM = 0x00000004
 SUBMIT_SM_RESP = 0x80000004
 DELIVER_SM = 0x00000005
@@ -157,7 +161,7 @@ def message_id(data: bytes) -> str | None:
 
 
 class Bind(NamedTuple):
-    """The fields of a bind (4.1.5) that say who comes."""
+    """The fields of a bind (4.1.1, 4.1.3, 4.1.5) that say who comes."""
 
     system_id: str
     password: str

@@ -19,6 +19,13 @@ from gateway.contract import ReceiptState
 from gateway.settings import Secret
 
 
+class Bind(StrEnum):
+    """SMPP 3.4, 2.2.1."""
+
+    TRANSCEIVER = "transceiver"  # every connection sends and receives
+    SEPARATE = "separate"  # `connections` transmitters, and one receiver besides
+
+
 class TextCoding(StrEnum):
     UCS2 = "ucs2"  # always: what previews count is what leaves
     AUTO = "auto"  # GSM-7 where every character is in it
@@ -75,6 +82,7 @@ class Settings(BaseModel):
     system_id: str = Field(min_length=1, max_length=15, pattern="^[!-~]+$")
     password: Annotated[Secret, AfterValidator(_no_nul)]
     system_type: str = Field("", max_length=12, pattern="^[!-~]*$")
+    bind: Bind = Bind.TRANSCEIVER
     connections: int = Field(1, ge=1, le=32)
     connection_window: int = Field(10, ge=1, le=10_000)
 

@@ -3,6 +3,8 @@
 const smpp = require("smpp");
 
 const say = (line) => process.stdout.write(JSON.stringify(line) + "\n");
+const separate = process.argv.includes("separate"); // no transceivers
+const ears = new Map(); // by system_id: the session that may be brought something
 let last = 0;
 
 function receipt(pdu, id) {
@@ -27,15 +29,30 @@ function reply(pdu, text) {
 }
 
 const server = smpp.createServer({}, (session) => {
-  const open = (pdu) => {
+  const open = (kind) => (pdu) => {
     const good = pdu.password === "lab-pass";
     session.send(pdu.response({ command_status: good ? 0 : smpp.ESME_RINVPASWD }));
+    if (!good) return;
+    session.owner = pdu.system_id;
+    session.kind = kind;
+    if (kind !== "transmitter") ears.set(pdu.system_id, session);
+    say({ bound: kind });
   };
-  session.on("bind_transceiver", open);
+  session.on("bind_transmitter", open("transmitter"));
+  session.on("bind_receiver", open("receiver"));
+  session.on("bind_transceiver", (pdu) => {
+    if (!separate) return open("transceiver")(pdu);
+    session.send(pdu.response({ command_status: smpp.ESME_RBINDFAIL }));
+  });
   session.on("enquire_link", (pdu) => session.send(pdu.response()));
   session.on("unbind", (pdu) => session.send(pdu.response(), () => session.close()));
   session.on("error", () => {});
   session.on("submit_sm", (pdu) => {
+    if (session.kind === "receiver") {
+      session.send(pdu.response({ command_status: smpp.ESME_RINVBNDSTS }));
+      return;
+    }
+    const ear = ears.get(session.owner);
     if (pdu.destination_addr.endsWith("9")) {
       session.send(pdu.response({ command_status: smpp.ESME_RINVDSTADR }));
       return;
@@ -45,9 +62,9 @@ const server = smpp.createServer({}, (session) => {
     const udh = body.udh ? Array.from(body.udh[0]) : [];
     say({ to: pdu.destination_addr, coding: pdu.data_coding, text: body.message, udh });
     session.send(pdu.response({ message_id: id }));
-    session.deliver_sm(receipt(pdu, id), (answer) => say({ receipt: answer.command_status }));
+    ear.deliver_sm(receipt(pdu, id), (answer) => say({ receipt: answer.command_status }));
     if (typeof body.message === "string" && body.message.startsWith("回")) {
-      session.deliver_sm(reply(pdu, "参加😀"), (answer) => say({ reply: answer.command_status }));
+      ear.deliver_sm(reply(pdu, "参加😀"), (answer) => say({ reply: answer.command_status }));
     }
   });
 });

@@ -41,6 +41,7 @@ class Behaviour:
     mo_rate: float = 0.0  # messages from members
     mo_text: str = "你好"
     binds: int = 0  # connections of one account at a time
+    transceivers: bool = True  # off: only separate binds are known
 
     @property
     def picks(self) -> bool:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -320,7 +321,7 @@ class Centre:
 
     def flush(self, account: _Account) -> None:
         queue = account.queue
-        for session in account.sessions:
+        for session in filter(attrgetter("receives"), account.sessions):
             room = self.behaviour.deliver_window - len(session.outstanding)
             for _ in range(min(room, len(queue))):
                 session.bring(queue.popleft())

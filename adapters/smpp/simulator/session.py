@@ -11,7 +11,8 @@ from adapters.smpp.simulator.behaviour import Behaviour
 
 _HEAD = struct.Struct(">IIII").pack
 _UNPACK = struct.Struct(">III").unpack_from
-_BINDS = frozenset({1, 2, pdu.BIND_TRANSCEIVER})  # receiver, transmitter, both
+_SENDING = frozenset({pdu.BIND_TRANSMITTER, pdu.BIND_TRANSCEIVER})
+_RECEIVING = frozenset({pdu.BIND_RECEIVER, pdu.BIND_TRANSCEIVER})
 
 
 class Item(NamedTuple):
@@ -51,8 +52,13 @@ class Session(OtherEnd):
         self.system_id = ""
         self.outstanding: dict[int, Item] = {}
         self._centre = centre
-        self._bound = False
+        self._bound = 0  # with which command
         self._sequence = 0
+
+    @property
+    def receives(self) -> bool:
+        """Whether deliver_sm may go to it."""
+        return self._bound in _RECEIVING
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -64,15 +70,17 @@ class Session(OtherEnd):
     def _work(self, frames: Sequence[bytes]) -> None:
         submits: list[bytes] = []
         done: list[tuple[Item, int]] = []
+        sends = self._bound in _SENDING
         for frame in frames:
             command, code, sequence = _UNPACK(frame, 4)
-            if command == pdu.SUBMIT_SM and self._bound:
+            if command == pdu.SUBMIT_SM and sends:
                 submits.append(frame)
             elif command == pdu.DELIVER_SM_RESP:
                 if item := self.outstanding.pop(sequence, None):
                     done.append((item, code))
             else:
                 self._seldom(frame, command, sequence)
+                sends = self._bound in _SENDING
         if submits:
             self._centre.submitted(self, submits)
         if done:
@@ -80,7 +88,7 @@ class Session(OtherEnd):
         self.push()
 
     def _seldom(self, frame: bytes, command: int, sequence: int) -> None:
-        if command in _BINDS:
+        if command in self._binds():
             self._bind(frame, command, sequence)
         elif command == pdu.ENQUIRE_LINK:
             self.out.append(pdu.frame(pdu.ENQUIRE_LINK_RESP, sequence))
@@ -88,11 +96,15 @@ class Session(OtherEnd):
             self.out.append(pdu.frame(pdu.UNBIND_RESP, sequence))
             self.close()
         elif command == pdu.SUBMIT_SM:
-            self.out.append(refusal(frame, 0x04))  # not bound
+            self.out.append(refusal(frame, status.INVALID_BIND_STATUS))
         elif not command & pdu.RESPONSE:
             self._centre.counts.malformed += 1
             code = status.INVALID_COMMAND_ID
             self.out.append(pdu.frame(pdu.GENERIC_NACK, sequence, status=code))
+
+    def _binds(self) -> frozenset[int]:
+        knows_both = self._centre.behaviour.transceivers
+        return _SENDING | _RECEIVING if knows_both else _SENDING ^ _RECEIVING
 
     def _bind(self, frame: bytes, command: int, sequence: int) -> None:
         try:
@@ -103,7 +115,7 @@ class Session(OtherEnd):
             return
         self.system_id = given.system_id
         code = self._centre.bind(self, given)
-        self._bound = code == status.OK
+        self._bound = command if code == status.OK else 0
         answer = pdu.frame(command | pdu.RESPONSE, sequence, b"simulator\0", code)
         self.out.append(answer)
         if not self._bound:
