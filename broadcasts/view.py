@@ -1,6 +1,6 @@
 """What the pages of broadcasts show: rows of the tables in the words of the desk."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -18,6 +18,7 @@ from broadcasts.recipients import (
     reason_of,
 )
 from broadcasts.tables import Broadcast
+from gateway import nodes
 from gateway.actors import Action, Actor
 from gateway.core import Core
 from gateway.database import Row, from_micros, marks, rows
@@ -240,6 +241,9 @@ async def left_out(stored: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+_UNSERVED = "{channel}暂时没有进程负责，{n} 人在等；有进程接手后自动接着发。"
+_REFUSED = "{channel}登录被对方拒绝，{n} 人在等；登录成功后自动接着发。"
+_AWAY = "{channel}联系不上对方，{n} 人在等；恢复后自动接着发。"
 _STATE_LABELS: Mapping[OutboundState, str] = {
     OutboundState.PLANNED: "还没轮到",
     OutboundState.QUEUED: "等待重发或推迟",
@@ -341,23 +345,33 @@ def _is_moving(broadcast: Broadcast) -> bool:
 
 
 async def _held_up(core: Core, waiting: Sequence[Row]) -> list[dict[str, Any]]:
-    """Channels out of reach for which some of the recipients wait: nobody need wonder
-    why nothing leaves."""
-    told = await reports() if waiting else {}
-    return [
-        await _outage(core, row["channel"], told[row["channel"]], int(row["n"]))
+    """Channels for which some of the recipients wait and that nobody serves or that are
+    out of reach: nobody need wonder why nothing leaves."""
+    if not waiting:
+        return []
+    told = await reports()
+    free = await nodes.unowned(rows, core.clock.now())
+    found = [
+        await _why_held_up(core, row, told.get(row["channel"], {}), free)
         for row in waiting
-        if told.get(row["channel"], {}).get("open_since")
     ]
+    return [one for one in found if one]
 
 
-async def _outage(core: Core, name: str, told: Report, people: int) -> dict[str, Any]:
-    why = await account.outage(name, told)
-    refused = "{channel}登录被对方拒绝，{n} 人在等；登录成功后自动接着发。"
-    away = "{channel}联系不上对方，{n} 人在等；恢复后自动接着发。"
-    label = channel_of(core, name, "")["label"]
-    said = phrase(refused if why.refused else away, channel=label, n=f"{people:,}")
-    return {"text": said, "why": why.why, "path": f"/channels/{name}"}
+async def _why_held_up(
+    core: Core, waiting: Row, told: Report, free: Collection[str]
+) -> dict[str, Any]:
+    name = waiting["channel"]
+    label, n = channel_of(core, name, "")["label"], f"{int(waiting['n']):,}"
+    if f"channel:{name}" in free:
+        said, why = phrase(_UNSERVED, channel=label, n=n), ""
+    elif told.get("open_since"):
+        here = await account.outage(name, told)
+        words = _REFUSED if here.refused else _AWAY
+        said, why = phrase(words, channel=label, n=n), here.why
+    else:
+        return {}
+    return {"text": said, "why": why, "path": f"/channels/{name}"}
 
 
 def _left(core: Core, found: Overview, rate: float, waiting: Sequence[Row]) -> str:

@@ -152,6 +152,16 @@ def _report(text: str | None) -> Mapping[str, Any]:
     return found
 
 
+async def unowned(ask: Ask, at: datetime) -> frozenset[str]:
+    """The leases that no living process has."""
+    found = await ask(
+        "SELECT l.name FROM leases l LEFT JOIN nodes n ON n.id = l.node_id "
+        "AND n.stopped_at IS NULL AND n.seen_at >= ? WHERE n.id IS NULL",
+        to_micros(at - ALIVE),
+    )
+    return frozenset(row["name"] for row in found)
+
+
 async def leases(ask: Ask, nodes: Sequence[NodeView]) -> list[LeaseView]:
     names = {node.id: node.name for node in nodes if node.alive}
     found = await ask("SELECT name, node_id, epoch, taken_at FROM leases ORDER BY name")

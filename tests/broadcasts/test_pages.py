@@ -20,6 +20,7 @@ from gateway import database as db
 from gateway.clock import ManualClock
 from gateway.core import Core
 from gateway.errors import OutcomeUnknown, PermanentFailure
+from gateway.nodes import ALIVE
 from gateway.outbox import moves
 from gateway.outbox import pages as channel_pages
 from gateway.outbox.moves import Move
@@ -28,8 +29,10 @@ from gateway.tables import (
     Audit,
     ChannelEvent,
     Entry,
+    LeaseRow,
     Member,
     MemberTag,
+    Node,
     Outbound,
     Subscription,
 )
@@ -456,6 +459,22 @@ async def test_a_run_whose_channel_is_out_of_reach_says_so(
     assert "sms登录被对方拒绝，2 人在等" in await read(clerk, f"{path}/progress")
     await clerk.post(f"{path}/pause")
     assert "人在等" not in await read(clerk, f"{path}/progress")
+
+
+async def test_a_run_whose_channel_no_process_serves_says_so(
+    core: Core, console: Console, clock: ManualClock
+) -> None:
+    """The sender was killed: nobody is there to say anything of the channel."""
+    clerk, path = await begun(core, console, 2)
+    node = await Node.create(
+        name="a:1", roles="sender", started_at=clock.now(), seen_at=clock.now()
+    )
+    await LeaseRow.create(name="channel:sms", node_id=node.id, epoch=1)
+    assert "1 分钟内发完" in await read(clerk, f"{path}/progress")
+    clock.advance(ALIVE + timedelta(seconds=1))
+    shown = await read(clerk, f"{path}/progress")
+    assert "sms暂时没有进程负责，2 人在等" in shown
+    assert "分钟内发完" not in shown
 
 
 def toast(answer: Any) -> str:
