@@ -324,7 +324,7 @@ alphabets = st.one_of(
             st.just(coding),
             st.text(
                 st.characters(codec=charset, exclude_categories=["Cc"]), max_size=254
-            ),
+            ).filter(lambda said: not said.startswith(("þÿ", "ÿþ", "ï»¿"))),
             st.just(charset),
         )
         for coding, charset in ((3, "latin-1"), (1, "ascii"))
