@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway import addresses
+from gateway import addresses, nodes
 from gateway import database as db
 from gateway.channels import Channel
 from gateway.contract import Address, AddressKind, Listens, Role
@@ -57,11 +57,16 @@ async def seen(core: Core, channel: Channel) -> dict[str, Any]:
     """The variables of templates/pages/partials/_channel_now.html."""
     told = (await reports()).get(channel.name, {})
     open_since, probe_at = told.get("open_since", 0), told.get("probe_at", 0)
+    is_served = not await unserved(core, channel.name)
     return {
-        "state": state(channel, told),
+        "state": state(channel, told) if is_served else "down",
         "told": bool(told),
         "owner": await _owner(core, channel.name),
-        "connections": [_connection(one) for one in told.get("connections", ())],
+        # What a process held that is gone is closed, whatever it said last.
+        "connections": [
+            _connection(one if is_served else {**one, "state": "closed", "awaited": 0})
+            for one in told.get("connections", ())
+        ],
         "in_flight": told.get("in_flight", 0),
         "window": told.get("window", channel.capabilities.window),
         "rate": told.get("rate", 0.0),
@@ -141,6 +146,11 @@ def _connection(one: Mapping[str, Any]) -> dict[str, Any]:
         "share": min(1.0, share),
         "last_error": phrase(words.reason(masked(one["last_error"]))),
     }
+
+
+async def unserved(core: Core, name: str) -> bool:
+    """Its last owner is gone, and no other process took the channel over yet."""
+    return f"channel:{name}" in await nodes.unowned(db.rows, core.clock.now())
 
 
 async def _owner(core: Core, name: str) -> str:

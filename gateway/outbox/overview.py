@@ -19,7 +19,7 @@ from gateway.core import Core
 from gateway.database import from_micros, rows, to_micros
 from gateway.errors import NotFound, RequestError
 from gateway.outbox import journal
-from gateway.outbox.account import in_words, outage, said, state
+from gateway.outbox.account import in_words, outage, said, state, unserved
 from gateway.outbox.enqueue import Draft, enqueue
 from gateway.outbox.report import (
     MOVING,
@@ -42,6 +42,8 @@ PUSHES = ("report", "reply")  # what SMS providers push: receipts, and replies
 _TESTS_SHOWN = 3
 _MEND = "请检查 settings.toml 里的账号和网络；渠道恢复后会自动接着发。"
 _NEXT = "下一条发成后自动变回正常；如果一直这样，请检查 settings.toml 里的账号和网络。"
+_UNSERVED = "暂时没有进程负责这个渠道，消息在排队。"
+_LOOK = "请管理员查看“运行状态”。"
 _THROTTLED = "对方嫌快，已自动放慢，之后会逐步恢复。"
 
 
@@ -92,17 +94,20 @@ async def _card(
     kind = first_kind(channel)
     is_today = told.get("day") == _midnight(core).date().isoformat()
     last = told.get("last_success")
+    is_unserved = await unserved(core, channel.name)
     return {
         "name": channel.name,
         "label": channel.label,
         "kind": kind,
         "adapter": channel.common.adapter,
-        "state": state(channel, told),
+        "state": "down" if is_unserved else state(channel, told),
         "waiting": await journal.queued(channel.name),
         "sent_today": told.get("sent", 0) if is_today else 0,
         "failed_today": told.get("failed", 0) if is_today else 0,
         "last_success": from_micros(last) if last else None,
-        "last_error": await _last_error(channel, told, say),
+        "last_error": _unserved(told, say)
+        if is_unserved
+        else await _last_error(channel, told, say),
         "abilities": abilities(channel, say),
         "to_example": EXAMPLES.get(kind, ""),
         "pushes": _pushes(core, actor, channel),
@@ -113,6 +118,11 @@ async def _card(
 def first_kind(channel: Channel) -> AddressKind:
     kinds = channel.capabilities.address_kinds
     return next(kind for kind in AddressKind if kind in kinds)
+
+
+def _unserved(told: Report, say: Any) -> dict[str, Any]:
+    at = from_micros(told.get("at", 0))
+    return {"at": at, "text": say(_UNSERVED), "mend": say(_LOOK)}
 
 
 async def _last_error(

@@ -1,17 +1,22 @@
 """What the cards of the channels say of one that is in trouble."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from gateway.actors import GATEWAY
 from gateway.channels import ChannelSet
+from gateway.clock import ManualClock
 from gateway.contract import AddressKind
 from gateway.core import Core
+from gateway.nodes import ALIVE
+from gateway.outbox.account import seen
 from gateway.outbox.overview import cards
+from gateway.outbox.pages import count
 from gateway.outbox.report import MOVING, REACHED, STUCK, Reports
 from gateway.outbox.sender import Sender
-from gateway.tables import ChannelEvent, ChannelReport
+from gateway.tables import ChannelEvent, ChannelReport, LeaseRow, Node
 from tests.labs.recorder import as_channel, recorder
 
 
@@ -71,3 +76,23 @@ async def test_good_news_is_not_shown_as_an_error(core: Core) -> None:
     [card] = await cards(core, GATEWAY, lambda text, **values: text)
     assert card["state"] == "trouble"
     assert card["last_error"]["text"] == "有消息等得太久"
+
+
+async def test_what_no_process_serves_does_not_look_well(
+    core: Core, sender: Sender, clock: ManualClock
+) -> None:
+    """Its owner was killed: what it said last was that all is well."""
+    now = clock.now()
+    node = await Node.create(name="a:1", started_at=now, seen_at=now)
+    await LeaseRow.create(name="channel:sms", node_id=node.id, epoch=1)
+    card = await card_of(core, sender)
+    assert (card["state"], card["last_error"]) == ("ok", None)
+    assert (await seen(core, sender.channel))["state"] == "ok"
+    assert await count(core, GATEWAY) == {"channels": 0}
+    clock.advance(ALIVE + timedelta(seconds=1))
+    [card] = await cards(core, GATEWAY, lambda text, **values: text)
+    assert card["state"] == "down"
+    assert await count(core, GATEWAY) == {"channels": 1}
+    assert "没有进程负责" in card["last_error"]["text"]
+    shown = await seen(core, sender.channel)
+    assert (shown["state"], shown["owner"]) == ("down", "")

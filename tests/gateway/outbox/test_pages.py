@@ -164,6 +164,7 @@ async def test_why_nobody_is_reached_is_said_with_what_to_do(
         for _ in range(3):
             await sender.step()
             clock.advance(timedelta(seconds=5))
+        await Node.all().update(seen_at=clock.now())  # its owner lives
         await told.step()
         page, cards = await shown(browser), await shown(browser, "/channels/cards")
         assert f"{heading}，已暂停发送" in page
