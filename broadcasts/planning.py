@@ -24,6 +24,7 @@ from gateway.actors import GATEWAY
 from gateway.core import Core
 from gateway.database import is_postgres, to_micros
 from gateway.errors import RequestError
+from gateway.members import consent, erasure
 from gateway.outbox.enqueue import PRIORITY
 from gateway.outbox.recovery import DEAD_AFTER
 from gateway.phrases import phrase
@@ -65,7 +66,7 @@ async def plan(core: Core, broadcast: Broadcast, planned: Plan, terms: Terms) ->
         run = await _begin(core, broadcast, found, people, terms)
         await freeze.write(core, found, run)
         missed = [asdict(one) for one in await stage.left_out(found)]
-    await _start(core, broadcast, run, bad, missed)
+        await _start(core, broadcast, found, run, bad, missed)
 
 
 def _refuse_number(people: int, approved: int) -> None:
@@ -119,6 +120,7 @@ def _question(core: Core, broadcast: Broadcast, now: datetime) -> Question | Non
 async def _start(
     core: Core,
     broadcast: Broadcast,
+    found: Stage,
     run: Freeze,
     bad: int,
     missed: Sequence[object],
@@ -126,6 +128,7 @@ async def _start(
     """The run begins wholly or not at all."""
     now = core.clock.now()
     async with db.transaction():
+        await consent.hold_gate()
         await freeze.claim(
             broadcast.id,
             run.token,
@@ -136,6 +139,7 @@ async def _start(
             to_micros(now),
             to_micros(now),
         )
+        await erasure.catch_up(broadcast.id, await stage.erased(found), now)
         await freeze.open_chunks(run)
         people = (await Broadcast.get(id=broadcast.id)).planned
         await audit.record(

@@ -14,6 +14,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from broadcasts import daily, running
 from gateway.clock import SystemClock
 from gateway.core import Core
+from gateway.members import erasure
 from gateway.outbox.shares import Balance
 
 log = structlog.get_logger()
@@ -26,6 +27,7 @@ _WORK: tuple[tuple[str, Callable[[Core], Awaitable[None]]], ...] = (
     ("notices", running.start_due),
     ("daily", daily.fire_due),
     ("settle", running.settle),
+    ("erasures", erasure.finish),
 )
 
 

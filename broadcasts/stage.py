@@ -225,6 +225,15 @@ async def groups(stage: Stage) -> list[Group]:
     ]
 
 
+async def erased(stage: Stage) -> list[tuple[str, str]]:
+    """Kinds and values of those who were chosen and have been erased since."""
+    found = await stage.rows(
+        f"SELECT kind, value FROM {stage.people} WHERE channel IS NOT NULL "
+        "AND member_id IN (SELECT e.member_id FROM erasures e)"
+    )
+    return [(row["kind"], row["value"]) for row in found]
+
+
 async def samples(stage: Stage, each: int = 3) -> list[Row]:
     """The first recipients of every kind and channel, as rows of the stage."""
     found: list[Row] = []

@@ -22,6 +22,7 @@ class Action(StrEnum):
     BROADCAST = "broadcast"  # draft, submit, start, pause, cancel
     APPROVE = "approve"
     MEMBERS = "members"  # import, edit
+    ERASE = "erase"  # a member, for good
     ADMINISTER = "administer"  # staff, channels, organisations
     AUDIT = "audit"
 
@@ -31,7 +32,7 @@ _CLERK = frozenset(
 )
 GRANTS: dict[Role, frozenset[Action]] = {
     Role.CLERK: _CLERK,
-    Role.DIRECTOR: _CLERK | {Action.APPROVE, Action.AUDIT},
+    Role.DIRECTOR: _CLERK | {Action.APPROVE, Action.AUDIT, Action.ERASE},
     Role.APPROVER: frozenset({Action.READ, Action.APPROVE}),
     Role.ADMINISTRATOR: frozenset(Action),
 }

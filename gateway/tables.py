@@ -170,6 +170,22 @@ class AddressRow(Model):
         indexes = (Index(fields=("member_id",)),)
 
 
+class Erasure(Model):
+    """A member who was erased: the row in `members` is gone, this id is all that is
+    left, and never another's. Nothing leaves for it any more.
+
+    `under_way` are messages that had left then (ids of the outbox): they keep their
+    address until they are settled.
+    """
+
+    member_id = fields.BigIntField(primary_key=True, generated=False)
+    at = InstantField()
+    under_way = JsonField(default=list)
+
+    class Meta:
+        table = "erasures"
+
+
 class OptOutRow(Model):
     """A person's refusal with its proof. In force while `ended_at` is empty.
 

@@ -70,7 +70,7 @@ async def _show(core: Core, message: Inbound, reach: Reach, code: str) -> None:
     prompt = await _open(core, sender, code) if tried < TRIES_AN_HOUR else None
     if (
         prompt is None
-        or prompt.member_id is None
+        or not await Member.exists(id=prompt.member_id)  # erased meanwhile
         # A code gives an address to somebody, it takes it from nobody: staff do that.
         or await consent.member_of(sender) not in (None, prompt.member_id)
     ):

@@ -22,7 +22,8 @@ async def ways_to(core: Core, inquiry: Inquiry) -> list[Reach]:
         .order_by("-id")
         .first()
     )
-    first = None if last is None else reach_of(last)
+    # Without its address where its sender was erased.
+    first = reach_of(last) if last is not None and last.value else None
     if first is None and inquiry.value:
         address = Address(AddressKind(inquiry.kind), inquiry.value)
         first = Reach(address=address, channel=inquiry.channel)

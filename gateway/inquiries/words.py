@@ -36,6 +36,7 @@ REFUSALS: Mapping[str, str] = {
 REASONS: Mapping[str, str] = {
     "opted_out": "党员已退订",
     "unsubscribed": "没有订阅",
+    "erased": "这位党员的个人信息已删除",
     "expired": "等得太久，已经过时",
     "quiet_hours": "夜间不打扰，早上再发",
     "rerouted": "改走了别的渠道",
@@ -162,6 +163,7 @@ EVENTS: Mapping[str, str] = {
     "moved_in": "一条来信从 {number} 移入",
     "moved_out": "一条来信移到 {number}",
     "decided": "对结果不明的消息作了决定",
+    "erased": "删除了这位党员的个人信息，以后不能再联系到本人",
 }
 REOPENED: Mapping[str, str] = {
     "dissatisfied": "党员不满意",

@@ -16,16 +16,28 @@ from gateway.tables import AddressRow, OptOutRow, Subscription
 _SLICE = 5000  # addresses of one statement
 
 _GATE_LOCK = 0x4741_5445
+_MEMBERS_LOCK = 0x4D45_4D42
 
 
 async def hold_gate(*, alone: bool = False) -> None:
-    """Senders pass the gate together, who writes a refusal passes it alone: so no send
-    is journalled after a refusal by somebody who read before it. Until the end of the
-    transaction; SQLite has one writer anyway.
+    """Senders pass the gate together, who writes a refusal or erases somebody passes it
+    alone: so no send is journalled after that by somebody who read before it. Until
+    the end of the transaction; SQLite has one writer anyway.
     """
+    await _hold(_GATE_LOCK, alone=alone)
+
+
+async def hold_members(*, alone: bool = False) -> None:
+    """Who changes or imports members does it beside others, who erases one alone: so
+    nothing is written to a member who is gone. Take it before the gate.
+    """
+    await _hold(_MEMBERS_LOCK, alone=alone)
+
+
+async def _hold(number: int, *, alone: bool) -> None:
     if db.is_postgres():
         lock = "pg_advisory_xact_lock" + ("" if alone else "_shared")
-        await db.rows(f"SELECT CAST({lock}(?) AS TEXT) AS held", _GATE_LOCK)
+        await db.rows(f"SELECT CAST({lock}(?) AS TEXT) AS held", number)
 
 
 def opt_out_path(core: Core, address_id: int) -> str:

@@ -270,6 +270,7 @@ async def write(core: Core, actor: Actor, sheet: Sequence[Sequence[str]]) -> Pla
     actor.require(Action.MEMBERS)
     results = await _parsed(actor, sheet)
     async with transaction():
+        await consent.hold_members()
         made = await _compared(actor, results)
         new = [step.record for step in made.steps if step.member_id is None]
         ids = await _insert(core, new)

@@ -225,6 +225,7 @@ async def change(core: Core, actor: Actor, member_id: int, draft: Draft) -> None
     actor.require(Action.MEMBERS)
     values = _checked(draft)
     async with transaction():
+        await consent.hold_members()
         member = await find(actor, member_id)
         organisation = await own(actor, draft.organisation_id)
         await Member.filter(id=member.id).update(
@@ -295,6 +296,7 @@ async def add_address(
 ) -> None:
     actor.require(Action.MEMBERS)
     async with transaction():
+        await consent.hold_members()
         member = await find(actor, member_id)
         await _bind(core, member, address, "staff")
         await audit.record(
@@ -362,6 +364,7 @@ async def _consent(
     if not evidence:
         raise _fault("evidence", "请写下党员是怎么说的")
     async with transaction():
+        await consent.hold_members()
         member = await find(actor, member_id)
         for row in member.addresses:
             address = consent.address_of(row)
@@ -385,6 +388,7 @@ async def binding_code(core: Core, actor: Actor, member_id: int) -> str:
     """Six digits that bind the account which sends them to this member."""
     actor.require(Action.MEMBERS)
     async with transaction():
+        await consent.hold_members()
         member = await find(actor, member_id)
         code = await codes.issue(core, member_id)
         await audit.record(

@@ -18,9 +18,11 @@ from gateway.contract import (
 )
 from gateway.core import Core
 from gateway.database import Row, from_micros, to_micros
+from gateway.members import erasure
 from gateway.members.consent import opt_out_path
 from gateway.outbox.enqueue import reaches, route_for
 from gateway.outbox.gate import (
+    ERASED,
     UNASKED,
     Drop,
     Facts,
@@ -95,12 +97,15 @@ async def admit(
     admitted: list[Admitted] = []
     moves: list[Move] = []
     rerouted: set[str] = set()
+    gone: list[Row] = []
     for row in rows:
         match gate.decide(row, replies):
             case Send():
                 pass
             case Drop(state, reason):
                 moves.append(Move(row["id"], state, reason))
+                if reason == ERASED:
+                    gone.append(row)
                 continue
             case Postpone(until, reason):
                 moves.append(_postponed(row, until, reason))
@@ -114,6 +119,8 @@ async def admit(
         except NotSayable as error:
             moves.append(Move(row["id"], "suppressed", error.code, error.detail))
     await _carry_out(moves, now)
+    if gone:
+        await erasure.shut_out(gone, now)
     return Passed(admitted, frozenset(rerouted))
 
 
@@ -150,6 +157,7 @@ class _Gate:
         if (
             row["message_kind"] in self._to_all
             and not row["refused"]
+            and not row["erased"]
             and row["subscribed"]
             and not row["capped"]
             and (row["expires_at"] is None or self._at < row["expires_at"])
@@ -208,6 +216,7 @@ def _facts(
         kind=kind,
         now=now,
         expires_at=None if expires is None else from_micros(expires),
+        erased=bool(row["erased"]),
         opted_out=bool(row["refused"]),
         subscribed=bool(row["subscribed"]),
         capped=bool(row["capped"]),

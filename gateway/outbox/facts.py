@@ -44,7 +44,8 @@ def gated(cap: Cap) -> tuple[str, list[Any]]:
         "AS refused, (o.message_kind <> 'daily' OR EXISTS (SELECT 1 "
         "FROM subscriptions s WHERE s.topic = 'daily' AND s.kind = o.kind "
         f"AND s.value = o.value AND s.ended_at IS NULL)) AS subscribed, {capped} "
-        "AS capped"
+        "AS capped, EXISTS (SELECT 1 FROM erasures e WHERE e.member_id = o.member_id) "
+        "AS erased"
     )
     return columns, values
 
@@ -91,6 +92,7 @@ COLUMNS = (
     "refused",
     "subscribed",
     "capped",
+    "erased",
 )
 
 ADDRESS = "LEFT JOIN addresses a ON a.kind = o.kind AND a.value = o.value "

@@ -1,7 +1,7 @@
 """What may leave at this very moment. Pure: facts in, decision out.
 
-The facts are read in the transaction that journals the intent, so a refusal that
-was committed before it is honoured.
+The facts are read in the transaction that journals the intent, so a refusal or an
+erasure that was committed before it is honoured.
 """
 
 from dataclasses import dataclass
@@ -15,11 +15,15 @@ from gateway.contract import MessageKind
 UNASKED = frozenset({MessageKind.NOTICE, MessageKind.DAILY, MessageKind.CALLBACK})
 
 
+ERASED = "erased"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     kind: MessageKind
     now: datetime
     expires_at: datetime | None
+    erased: bool  # whom it is for is gone
     opted_out: bool
     subscribed: bool  # true for kinds that need no subscription
     capped: bool  # as many unasked messages came as the centre allows in a day
@@ -33,7 +37,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Ends here: `state` is suppressed or expired, `reason` says why."""
+    """Ends here: `state` is suppressed, expired or cancelled, `reason` says why."""
 
     state: str
     reason: str
@@ -56,7 +60,10 @@ Decision = Send | Drop | Postpone | Reroute
 
 
 def decide(facts: Facts, quiet: QuietHours, timezone: ZoneInfo) -> Decision:
-    """Expiry, then consent and the daily cap, quiet hours, the channel's own limits."""
+    """Erasure, expiry, then consent and the daily cap, quiet hours, the channel's own
+    limits."""
+    if facts.erased:
+        return Drop("cancelled", ERASED)
     if facts.expires_at is not None and facts.now >= facts.expires_at:
         return Drop("expired", "expired")
     if facts.kind in UNASKED:

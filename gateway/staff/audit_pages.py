@@ -41,6 +41,7 @@ ACTIONS: Mapping[str, str] = {
     "member.opted_out": "登记退订",
     "member.resumed": "恢复接收",
     "member.code_issued": "发绑定码",
+    "member.erased": "删除党员个人信息",
     "members.imported": "导入党员",
     "inquiry.registered": "登记咨询",
     "inquiry.printed": "打印受（办）理表",

@@ -29,12 +29,13 @@ async def owned(
     folder: Path,
     *,
     self_test: str = "",
+    rate: float | None = None,
     **own: object,
 ) -> AsyncIterator[Post]:
     """`own` are settings of the account; it joins the channels that there are."""
     section = Section(
         name=name,
-        common=ChannelCommon(adapter="smpp", self_test=self_test),
+        common=ChannelCommon(adapter="smpp", self_test=self_test, rate_per_second=rate),
         own=settings(port, **own),
     )
     sections = {**core.settings.channels, name: section}
