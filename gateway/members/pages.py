@@ -170,6 +170,7 @@ async def _card(
         kinds=_kinds(request),
         errors={name: text(request, words) for name, words in faults.items()},
         may_edit=actor.may(Action.MEMBERS),
+        may_erase=actor.may(Action.ERASE),
         editing=typed is not None,
         code=code,
     )

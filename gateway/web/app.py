@@ -8,7 +8,7 @@ from aiohttp import web
 
 from gateway.core import Core
 from gateway.database import rows
-from gateway.members import import_pages
+from gateway.members import erasure_pages, import_pages
 from gateway.members import pages as member_pages
 from gateway.organisations import pages as organisation_pages
 from gateway.staff import audit_pages, sign_in_pages
@@ -47,6 +47,7 @@ _PARTS = (
     organisation_pages.ROUTES,
     member_pages.ROUTES,
     import_pages.ROUTES,
+    erasure_pages.ROUTES,
 )
 log = structlog.get_logger()
 
