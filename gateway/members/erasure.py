@@ -89,6 +89,7 @@ async def erase(core: Core, actor: Actor, member_id: int, reason: str) -> Extent
     async with db.transaction():
         await consent.hold_members(alone=True)
         await consent.hold_gate(alone=True)
+        await _hold(member_id)
         person = await _person(actor, member_id)
         _check(reason, person)
         reached, broadcasts = await _erase(core, actor, person, reason.strip())
@@ -98,6 +99,13 @@ async def erase(core: Core, actor: Actor, member_id: int, reason: str) -> Extent
         core.hub.publish_calmly("broadcast", id)
     await timeline.announce(core, person.inquiries)
     return reached
+
+
+async def _hold(member_id: int) -> None:
+    """Nothing more refers to the member: an inquiry that is just being filed fails, and
+    is filed anew, as a stranger's."""
+    if db.is_postgres():
+        await db.rows("SELECT id FROM members WHERE id = ? FOR UPDATE", member_id)
 
 
 async def _erase(

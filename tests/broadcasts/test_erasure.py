@@ -1,6 +1,8 @@
 """A-16, I-8: somebody who is erased is gone, and gets nothing more."""
 
+import asyncio
 import dataclasses
+from contextvars import copy_context
 from datetime import timedelta
 from typing import Any
 
@@ -46,6 +48,7 @@ from gateway.tables import (
 )
 from tests.broadcasts.county import County, phone
 from tests.broadcasts.test_freeze import begun, core, terms
+from tests.gateway.outbox.test_chunks import waits_for_us
 from tests.labs.recorder import Recorder, drain
 
 __all__ = ["core"]
@@ -414,6 +417,34 @@ async def test_the_gate_looks_by_itself(
         assert (one.value, one.variables) == (f"erased:{id}", {})
     assert await traces() == []
     assert await holds(core)
+
+
+async def test_who_erases_passes_the_gate_alone(core: Core, county: County) -> None:
+    """A-16: nobody is erased between a sender's look and its journal."""
+    member = await jiang(county)
+    outside = copy_context()
+    async with db.transaction():
+        await consent.hold_gate()
+        erasing = asyncio.create_task(erased(county, member), context=outside)
+        await (waits_for_us() if db.is_postgres() else asyncio.sleep(0))
+        assert not erasing.done()
+    await erasing
+    assert await Erasure.exists(member_id=member.id)
+
+
+async def test_an_import_and_an_erasure_wait_for_each_other(
+    core: Core, county: County
+) -> None:
+    """I-8: no sheet writes to a member who is gone."""
+    member = await jiang(county)
+    outside = copy_context()
+    async with db.transaction():
+        await consent.hold_members()
+        erasing = asyncio.create_task(erased(county, member), context=outside)
+        await (waits_for_us() if db.is_postgres() else asyncio.sleep(0))
+        assert not erasing.done()
+    await erasing
+    assert await Erasure.exists(member_id=member.id)
 
 
 async def test_what_comes_back_from_the_wire_does_not_leave_again(
