@@ -215,7 +215,14 @@ async def _messages(person: _Person) -> list[int]:
     found += await db.rows(
         f"SELECT o.id FROM {given} AS g CROSS JOIN outbox o WHERE o.kind = g.kind "
         "AND o.value = g.value AND o.broadcast_id IS NULL AND o.inquiry_id IS NULL "
-        f"AND {mine}",
+        f"AND o.inbound_id IS NULL AND {mine}",
+        *values,
+        id,
+    )
+    found += await db.rows(
+        f"SELECT o.id FROM {given} AS g CROSS JOIN inbound i CROSS JOIN outbox o "
+        "WHERE i.kind = g.kind AND i.value = g.value AND o.inbound_id = i.id "
+        f"AND o.inquiry_id IS NULL AND {mine}",
         *values,
         id,
     )
