@@ -29,7 +29,7 @@ def main(
     ] = False,
     runs: Annotated[int, typer.Option(min=1, help="The median of so many runs.")] = 3,
     scale: Annotated[
-        float, typer.Option(min=0.0001, max=1.0, help="Share of the full amount.")
+        float, typer.Option(min=0.0001, max=5.0, help="Of the full amount.")
     ] = 1.0,
     once: Annotated[bool, typer.Option("--once", hidden=True)] = False,
 ) -> None:
