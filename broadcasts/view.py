@@ -18,7 +18,6 @@ from broadcasts.recipients import (
     reason_of,
 )
 from broadcasts.tables import Broadcast
-from gateway import nodes
 from gateway.actors import Action, Actor
 from gateway.core import Core
 from gateway.database import Row, from_micros, marks, rows
@@ -350,7 +349,7 @@ async def _held_up(core: Core, waiting: Sequence[Row]) -> list[dict[str, Any]]:
     if not waiting:
         return []
     told = await reports()
-    free = await nodes.unowned(rows, core.clock.now())
+    free = await account.unserved(core)
     found = [
         await _why_held_up(core, row, told.get(row["channel"], {}), free)
         for row in waiting
@@ -363,7 +362,7 @@ async def _why_held_up(
 ) -> dict[str, Any]:
     name = waiting["channel"]
     label, n = channel_of(core, name, "")["label"], f"{int(waiting['n']):,}"
-    if f"channel:{name}" in free:
+    if name in free:
         said, why = phrase(_UNSERVED, channel=label, n=n), ""
     elif told.get("open_since"):
         here = await account.outage(name, told)

@@ -57,7 +57,7 @@ async def seen(core: Core, channel: Channel) -> dict[str, Any]:
     """The variables of templates/pages/partials/_channel_now.html."""
     told = (await reports()).get(channel.name, {})
     open_since, probe_at = told.get("open_since", 0), told.get("probe_at", 0)
-    is_served = not await unserved(core, channel.name)
+    is_served = channel.name not in await unserved(core)
     return {
         "state": state(channel, told) if is_served else "down",
         "told": bool(told),
@@ -148,9 +148,11 @@ def _connection(one: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-async def unserved(core: Core, name: str) -> bool:
-    """Its last owner is gone, and no other process took the channel over yet."""
-    return f"channel:{name}" in await nodes.unowned(db.rows, core.clock.now())
+async def unserved(core: Core) -> frozenset[str]:
+    """Channels whose last owner is gone and that no other process took over yet."""
+    prefix = "channel:"
+    free = await nodes.unowned(db.rows, core.clock.now())
+    return frozenset(n.removeprefix(prefix) for n in free if n.startswith(prefix))
 
 
 async def _owner(core: Core, name: str) -> str:

@@ -51,9 +51,12 @@ async def cards(core: Core, actor: Actor, say: Any) -> list[dict[str, Any]]:
     """The `channels` of templates/pages/partials/_channel_cards.html."""
     since = to_micros(_midnight(core))
     unknown, received, told = await _unknown(), await _received(since), await reports()
+    free = await unserved(core)
     return [
         {
-            **await _card(core, actor, one, told.get(one.name, {}), say),
+            **await _card(
+                core, actor, one, told.get(one.name, {}), say, one.name in free
+            ),
             "unknown": unknown.get(one.name, 0),
             "received_today": received.get(one.name, 0),
         }
@@ -90,11 +93,11 @@ async def _card(
     channel: Channel,
     told: Report,
     say: Any,
+    is_unserved: bool,
 ) -> dict[str, Any]:
     kind = first_kind(channel)
     is_today = told.get("day") == _midnight(core).date().isoformat()
     last = told.get("last_success")
-    is_unserved = await unserved(core, channel.name)
     return {
         "name": channel.name,
         "label": channel.label,

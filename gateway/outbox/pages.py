@@ -6,8 +6,6 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway import database as db
-from gateway import nodes
 from gateway.actors import Action, Actor
 from gateway.channels import Channel
 from gateway.core import Core
@@ -27,12 +25,12 @@ from gateway.web.routes import page
 async def count(core: Core, actor: Actor) -> Mapping[str, int]:
     """For the navigation: channels that no process serves, of which nobody answers or
     that can't receive, where something waits too long, or whose self test failed."""
-    told, free = await reports(), await nodes.unowned(db.rows, core.clock.now())
+    told, free = await reports(), await account.unserved(core)
     alarms = {UNREACHABLE, STUCK, account.SELF_TEST, account.NO_RECEIVER}
     found = [
         one.name
         for one in core.channels
-        if f"channel:{one.name}" in free
+        if one.name in free
         or alarms.intersection(account.ails(one, told.get(one.name, {})))
     ]
     return {"channels": len(found)}
