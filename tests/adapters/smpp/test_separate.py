@@ -61,6 +61,13 @@ def is_whole(talk: Talk) -> bool:
     return all(one.state == "open" for one in talk.account.connections())
 
 
+def cut(lab: SmppLab, *, receives: bool) -> None:
+    """End the connection of this kind, for which there is no place any more."""
+    lab.centre.behave(Behaviour(transceivers=False, binds=1))
+    [session] = sessions(lab, receives=receives)
+    session.hang_up()
+
+
 async def test_messages_leave_by_one_and_what_comes_comes_by_the_other(
     lab: SmppLab,
 ) -> None:
@@ -105,9 +112,7 @@ async def test_without_a_transmitter_nothing_leaves(lab: SmppLab) -> None:
     lab.centre.behave(ONLY)
     async with separate(lab) as talk:
         await until(lambda: is_whole(talk))
-        lab.centre.behave(Behaviour(transceivers=False, binds=1))
-        [out] = sessions(lab, receives=False)
-        out.hang_up()
+        cut(lab, receives=False)
         await until(lambda: lab.centre.counts.binds_refused)
         assert receiver(talk).state == "open"
         assert talk.account.room() == 0
@@ -126,9 +131,7 @@ async def test_without_a_receiver_messages_leave_and_receipts_come_after(
     lab.centre.behave(ONLY)
     async with separate(lab) as talk:
         await until(lambda: is_whole(talk))
-        lab.centre.behave(Behaviour(transceivers=False, binds=1))
-        [into] = sessions(lab, receives=True)
-        into.hang_up()
+        cut(lab, receives=True)
         await until(lambda: receiver(talk).last_error == "ESME_RALYBND")
         outcomes = await talk.stream(messages(20))
         assert all(isinstance(one, Accepted) for one in outcomes)
