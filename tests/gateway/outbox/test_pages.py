@@ -75,7 +75,7 @@ async def test_it_shows_what_the_owner_tells(
     assert "已连接" in text
     assert "E1" in text
     assert "13800138000" not in text
-    carrier.is_away, carrier.shown = True, (_closed(clock),)
+    carrier.is_away, carrier.shown = True, (_closed(_part(clock)),)
     for _ in range(3):
         await sender.step()
         clock.advance(timedelta(seconds=5))
@@ -87,17 +87,6 @@ async def test_it_shows_what_the_owner_tells(
     assert 'data-count="channels">1<' in await shown(browser, "/channels")
     clock.advance(timedelta(minutes=5))
     assert "暂时没有进程负责这个渠道" in await shown(browser)
-
-
-def _closed(clock: ManualClock, why: str = "") -> Connection:
-    return Connection(
-        name="1",
-        state="closed",
-        since=clock.now(),
-        window=10,
-        awaited=0,
-        last_error=why,
-    )
 
 
 async def test_a_receiver_that_is_away_is_named(
@@ -114,7 +103,7 @@ async def test_a_receiver_that_is_away_is_named(
     assert "只接收" in page
     assert "收不到回执和来信" not in page
     assert "正常" in await shown(browser, "/channels/cards")
-    carrier.shown = (out, _closed_one(into))
+    carrier.shown = (out, _closed(into, "ESME_RALYBND"))
     await reports.step()
     page = await shown(browser)
     assert "接收连接断开，收不到回执和来信" in page
@@ -123,7 +112,7 @@ async def test_a_receiver_that_is_away_is_named(
     assert 'data-count="channels">1<' in await shown(browser, "/channels")
     health = await (await browser.get("/healthz")).json()
     assert health["channels"] == {"sms": ["no_receiver"]}
-    carrier.is_away, carrier.shown = True, (_closed_one(out), into)
+    carrier.is_away, carrier.shown = True, (_closed(out, "ESME_RALYBND"), into)
     for _ in range(3):
         await sender.step()
         clock.advance(timedelta(seconds=5))
@@ -133,15 +122,15 @@ async def test_a_receiver_that_is_away_is_named(
     assert "收不到回执和来信" not in page
 
 
-def _part(clock: ManualClock, role: Role) -> Connection:
+def _part(clock: ManualClock, role: Role = Role.BOTH) -> Connection:
     window = 0 if role is Role.RECEIVER else 10
     return Connection(
         name=role, state="open", since=clock.now(), window=window, awaited=0, role=role
     )
 
 
-def _closed_one(connection: Connection) -> Connection:
-    return replace(connection, state="closed", last_error="ESME_RALYBND")
+def _closed(connection: Connection, why: str = "") -> Connection:
+    return replace(connection, state="closed", last_error=why)
 
 
 async def test_why_nobody_is_reached_is_said_with_what_to_do(
@@ -160,7 +149,7 @@ async def test_why_nobody_is_reached_is_said_with_what_to_do(
         ("ESME_RINVPASWD", "对方拒绝登录", "登录密码不对 (ESME_RINVPASWD)"),
         ("ConnectionRefusedError", "联系不上对方", "对方拒绝连接 (Conn"),
     ):
-        carrier.shown = (_closed(clock, why),)
+        carrier.shown = (_closed(_part(clock), why),)
         for _ in range(3):
             await sender.step()
             clock.advance(timedelta(seconds=5))
