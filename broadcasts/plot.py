@@ -4,10 +4,10 @@ Built from the tallies: how many came into a state, in slots of ten seconds.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import pairwise
+from itertools import count, pairwise
 
 from gateway.database import EPOCH
 from gateway.outbox.moves import SLOT_SECONDS
@@ -15,6 +15,7 @@ from gateway.outbox.moves import SLOT_SECONDS
 WIDTH, HEIGHT = 640, 160  # of the picture, in its own units
 POINTS = 120  # at most
 ROWS = 12  # of the table that says the same
+PARTS = 7  # at most, between the marks of the axis of people
 SHORT = timedelta(hours=1)  # a course within it is told with seconds
 RATE_OVER = timedelta(seconds=60)
 RATE_FROM = timedelta(seconds=2)  # less of a run tells no rate
@@ -92,6 +93,24 @@ def table(moments: Sequence[Moment]) -> list[Moment]:
     return _thinned(moments, ROWS)
 
 
+def marks(planned: int) -> list[int]:
+    """Of the axis of people, from its top down: round numbers, as far from each other
+    as from 0, up to `planned` (1 or more) or just above."""
+    step = next(one for one in _round_numbers() if one * PARTS >= planned)
+    return [step * number for number in range(-(-planned // step), -1, -1)]
+
+
+def _round_numbers() -> Iterator[int]:
+    """1, 2, 5, 10, 20, 50 and so on."""
+    for power in count():
+        yield from (digit * 10**power for digit in (1, 2, 5))
+
+
+def height(people: int, planned: int) -> float:
+    """Where so many are in the picture, from its top."""
+    return HEIGHT * (1 - min(1.0, people / marks(planned)[0]))
+
+
 def lines(moments: Sequence[Moment], planned: int) -> dict[str, str]:
     """By name the points of each line, as an SVG polyline takes them."""
     if len(moments) < 2 or planned <= 0:
@@ -103,7 +122,7 @@ def lines(moments: Sequence[Moment], planned: int) -> dict[str, str]:
         points = (
             (
                 WIDTH * ((one.at - begin) / timedelta(seconds=1)) / whole,
-                HEIGHT * (1 - min(1.0, getattr(one, name) / planned)),
+                height(getattr(one, name), planned),
             )
             for one in moments
         )

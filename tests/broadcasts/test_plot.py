@@ -3,6 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from broadcasts import plot
 from broadcasts.plot import change
 
@@ -48,6 +52,29 @@ def test_the_lines_stay_inside_the_picture() -> None:
             assert 0 <= x <= plot.WIDTH
             assert 0 <= y <= plot.HEIGHT
     assert lines["sent"].endswith(f"{plot.WIDTH}.0,0.0")
+
+
+@pytest.mark.parametrize(
+    ("planned", "marks"),
+    [
+        (1, [1, 0]),
+        (3, [3, 2, 1, 0]),
+        (8, [8, 6, 4, 2, 0]),
+        (6_200, [7_000, 6_000, 5_000, 4_000, 3_000, 2_000, 1_000, 0]),
+        (2_500_000, [2_500_000, 2_000_000, 1_500_000, 1_000_000, 500_000, 0]),
+    ],
+)
+def test_the_axis_has_round_numbers(planned: int, marks: list[int]) -> None:
+    assert plot.marks(planned) == marks
+
+
+@given(st.integers(1, 10**7))
+def test_everybody_fits_under_the_top_of_the_axis(planned: int) -> None:
+    top, *rest = marks = plot.marks(planned)
+    assert top >= planned > rest[0]
+    assert len({a - b for a, b in pairwise(marks)}) == 1
+    assert 2 <= len(marks) <= plot.PARTS + 1
+    assert 0 <= plot.height(planned, planned) < plot.HEIGHT / (len(marks) - 1)
 
 
 def test_nothing_is_drawn_of_nothing() -> None:
