@@ -69,6 +69,13 @@ from gateway.web.routes import add_routes
 from gateway.workdays import corrections
 from gateway.workdays import pages as calendar_pages
 
+OPERATIONS = (
+    *inquiries_api.OPERATIONS,
+    *members_api.OPERATIONS,
+    *deliveries_api.OPERATIONS,
+    *broadcasts_api.OPERATIONS,
+    *verification_api.OPERATIONS,
+)
 PLUGINS = ("bot_plugins.intake", "bot_plugins.commands", "bot_plugins.notices")
 STOP_SECONDS = 4.8  # the whole stop; people and service managers wait no longer
 GAVE_UP_STATUS = 70  # a part kept dying; "internal software error"
@@ -201,11 +208,7 @@ def application(assembled: Assembled, runtime: Runtime) -> web.Application:
     app[COUNTS] += [desk_pages.count, review_pages.count, broadcast_pages.counts]
     app[COUNTS].append(partial(calendar_pages.count, core))
     app[COUNTS].append(partial(channel_pages.count, core))
-    parts = (
-        *(inquiries_api, members_api, deliveries_api, broadcasts_api),
-        verification_api,
-    )
-    mount_api(app, (one for part in parts for one in part.OPERATIONS))
+    mount_api(app, OPERATIONS)
     if core.settings.sandbox:
         add_routes(app, sandbox_pages.routes(core, assembled.shared))
     if assembled.bots is not None and NodeRole.BOTS in runtime.roles:
