@@ -29,6 +29,8 @@ from gateway.errors import (
 )
 from gateway.settings import Network
 
+CLOCKS_DIFFER = timedelta(minutes=5)  # theirs and ours
+
 CAPABILITIES = Capabilities(
     address_kinds=frozenset({AddressKind.PHONE}),
     encoding=TextEncoding.UCS2,

@@ -1,7 +1,8 @@
 """Aliyun short messages (阿里云短信服务), API version 2017-05-25.
 
-Out: SendSms, one signed POST for each message. In: pushes of receipts (SmsReport) and
-replies (SmsUp). docs/channels/aliyun.md tells how to connect an account.
+Out: SendSms, one signed POST for each message, and QuerySendDetails where its answer
+was lost. In: pushes of receipts (SmsReport) and replies (SmsUp).
+docs/channels/aliyun.md tells how to connect an account.
 """
 
 import hashlib
@@ -9,7 +10,7 @@ import hmac
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from urllib.parse import quote
 
 from pydantic import Field
@@ -28,6 +29,7 @@ from adapters._push import (
 )
 from adapters._sms import (
     CAPABILITIES,
+    CLOCKS_DIFFER,
     Endpoint,
     Means,
     SmsSettings,
@@ -42,7 +44,10 @@ from gateway.contract import (
     AddressKind,
     ChannelContext,
     DeliveryReceipt,
+    DoubtfulMessage,
+    Found,
     InboundMessage,
+    NotTaken,
     OutboundMessage,
     Outcome,
     RawRequest,
@@ -128,6 +133,12 @@ OPTED_OUT = frozenset(
 # Same page: no receipt of the carrier yet, or one that the carrier can't explain.
 UNDECIDED = frozenset({"REQUEST_SUCCESS", "SP_UNKNOWN_ERROR"})
 
+# QuerySendDetails: SendStatus, of which 1 is "waiting for the carrier's receipt". Pages
+# hold 50 records at most; nobody gets so many messages a day as these.
+SENT = {"2": ReceiptState.FAILED, "3": ReceiptState.DELIVERED}
+PAGE, MOST_PAGES = 50, 20
+SENT_WITHIN = timedelta(minutes=5)  # of its journal, however slow the call was
+
 # Any numeric code will do: https://help.aliyun.com/document_detail/101867.html
 REPLY = '{"code":0,"msg":"接收成功"}'.encode()
 
@@ -207,18 +218,87 @@ class Aliyun:
     async def _send_one(self, message: OutboundMessage) -> Outcome:
         if message.template is None:
             return PermanentFailure("template_required")
-        settings = self._settings
         parameters = {
             "OutId": message.id,
             "PhoneNumbers": _recipient(message.to.value),
-            "SignName": settings.sign_name,
+            "SignName": self._settings.sign_name,
             "TemplateCode": message.template.code,
             "TemplateParam": json.dumps(dict(message.template.variables)),
         }
+        return outcome(await self._call("SendSms", parameters))
+
+    async def query(self, message: DoubtfulMessage) -> Found:
+        """https://help.aliyun.com/document_detail/419277.html
+
+        By number and day, of the last 30 days; what they took is there from the start.
+        """
+        mine = list[Row]()
+        for day in self._days(message.journalled_at):
+            mine += await self._records(day, message)
+        try:
+            return self._newest(mine, message)
+        except BadRow as bad:
+            raise OutcomeUnknown("unreadable_answer", bad.field) from None
+
+    def _newest(self, mine: Sequence[Row], message: DoubtfulMessage) -> Found:
+        """What became of the last attempt; earlier ones have their outcome."""
+        earliest = message.journalled_at - CLOCKS_DIFFER
+        sent = [(self._sent_at(row), row) for row in mine]
+        late = [one for one in sent if one[0] >= earliest]
+        if not late:
+            return NotTaken()
+        return self._found(max(late, key=lambda one: one[0])[1], message)
+
+    def _days(self, journalled_at: datetime) -> Sequence[str]:
+        """On which it may have been sent, by their clock."""
+        zone = self._context.timezone
+        begin, end = journalled_at - CLOCKS_DIFFER, journalled_at + SENT_WITHIN
+        days = {f"{at.astimezone(zone):%Y%m%d}" for at in (begin, end)}
+        return sorted(days)
+
+    async def _records(self, day: str, message: DoubtfulMessage) -> Sequence[Row]:
+        mine = list[Row]()
+        for page in range(1, MOST_PAGES + 1):
+            parameters = {
+                "PhoneNumber": _recipient(message.to.value),
+                "SendDate": day,
+                "PageSize": str(PAGE),
+                "CurrentPage": str(page),
+            }
+            rows = details(await self._call("QuerySendDetails", parameters))
+            mine += [row for row in rows if row.get("OutId") == message.id]
+            if len(rows) < PAGE:
+                return mine
+        raise OutcomeUnknown("too_many_records")
+
+    def _sent_at(self, row: Row) -> datetime:
+        at = local_time(word(row, "SendDate"), self._context.timezone)
+        if at is None:
+            raise BadRow("SendDate", "expected a time")
+        return at
+
+    def _found(self, row: Row, message: DoubtfulMessage) -> Found:
+        state, code = SENT.get(word(row, "SendStatus")), word(row, "ErrCode")
+        if state is None or code in UNDECIDED:
+            return Accepted(())
+        return DeliveryReceipt(
+            key=key("query", message.id, state, code, word(row, "SendDate")),
+            provider_id="",
+            reference=message.id,
+            state=state,
+            code=code,
+            address=message.to,
+            at=local_time(word(row, "ReceiveDate"), self._context.timezone),
+            opted_out=state is ReceiptState.FAILED and code in OPTED_OUT,
+            raw=json.dumps(dict(row), ensure_ascii=False).encode(),
+        )
+
+    async def _call(self, action: str, parameters: Mapping[str, str]) -> Answer:
+        settings = self._settings
         url = URL(settings.endpoint)
         query = canonical_query(parameters)
         headers = headers_to_sign(
-            "SendSms",
+            action,
             authority(url),
             at=self._context.clock.now(),
             nonce=secrets.token_hex(16),
@@ -230,7 +310,7 @@ class Aliyun:
             headers,
         )
         target = URL(f"{settings.endpoint}/?{query}", encoded=True)
-        return outcome(await self._http.post(target, headers=headers))
+        return await self._http.post(target, headers=headers)
 
     async def close(self) -> None:
         await self._http.close()
@@ -249,6 +329,19 @@ def outcome(answer: Answer) -> Outcome:
             return Accepted((provider_id,))
         return OutcomeUnknown("unreadable_answer", "no BizId")
     return refusal(answer, told.get("Code"), CODES)
+
+
+def details(answer: Answer) -> Sequence[Row]:
+    """The records in an answer of QuerySendDetails; raises DeliveryError where it is
+    none."""
+    told = said(answer)
+    found = told.get("SmsSendDetailDTOs")
+    rows = found.get("SmsSendDetailDTO") if isinstance(found, dict) else None
+    if answer.status != 200 or told.get("Code") != "OK":
+        raise refusal(answer, told.get("Code"), CODES)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise OutcomeUnknown("unreadable_answer", "SmsSendDetailDTOs")
+    return rows
 
 
 def _state(success: object, code: str) -> ReceiptState:

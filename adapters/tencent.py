@@ -1,8 +1,8 @@
 """Tencent Cloud short messages (腾讯云短信), API version 2021-01-11.
 
-Out: SendSms, one signed POST for each message. In: pushes of receipts
-(短信下发状态通知) and replies (短信回复). docs/channels/tencent.md tells how to connect
-an account.
+Out: SendSms, one signed POST for each message, and PullSmsSendStatusByPhoneNumber where
+its answer was lost. In: pushes of receipts (短信下发状态通知) and replies (短信回复).
+docs/channels/tencent.md tells how to connect an account.
 """
 
 import hashlib
@@ -29,6 +29,7 @@ from adapters._push import (
 )
 from adapters._sms import (
     CAPABILITIES,
+    CLOCKS_DIFFER,
     Endpoint,
     Means,
     SmsSettings,
@@ -43,6 +44,8 @@ from gateway.contract import (
     AddressKind,
     ChannelContext,
     DeliveryReceipt,
+    DoubtfulMessage,
+    Found,
     InboundMessage,
     OutboundMessage,
     Outcome,
@@ -155,6 +158,7 @@ STATES: Mapping[str, ReceiptState] = {
     "SUCCESS": ReceiptState.DELIVERED,
     "FAIL": ReceiptState.FAILED,
 }
+MOST_RECORDS = 100  # in an answer about one number
 REPLY = b'{"result":0,"errmsg":"OK"}'
 
 
@@ -231,22 +235,62 @@ class Tencent:
         if message.template is None:
             return PermanentFailure("template_required")
         settings = self._settings
+        asked = {
+            "PhoneNumberSet": [message.to.value],
+            "SmsSdkAppId": settings.sdk_app_id,
+            "SignName": settings.sign_name,
+            "TemplateId": message.template.code,
+            "TemplateParamSet": list(message.template.variables.values()),
+            "SessionContext": message.id,
+        }
+        return outcome(await self._call("SendSms", asked))
+
+    async def query(self, message: DoubtfulMessage) -> Found:
+        """https://cloud.tencent.com/document/product/382/55976
+
+        By number, of the last seven days. It tells of messages that have an end only:
+        that one isn't there says nothing.
+        """
+        begin = message.journalled_at - CLOCKS_DIFFER
+        asked = {
+            "BeginTime": int(begin.timestamp()),
+            "Offset": 0,
+            "Limit": MOST_RECORDS,
+            "PhoneNumber": message.to.value,
+            "SmsSdkAppId": self._settings.sdk_app_id,
+        }
+        found = ends(await self._call("PullSmsSendStatusByPhoneNumber", asked))
+        mine = [row for row in found if row.get("SessionContext") == message.id]
+        try:
+            told = [self._end(row, message) for row in mine]
+        except BadRow as bad:
+            raise OutcomeUnknown("unreadable_answer", bad.field) from None
+        return max(told, key=lambda one: one.at or begin, default=None)
+
+    def _end(self, row: Row, message: DoubtfulMessage) -> DeliveryReceipt:
+        status, code = word(row, "ReportStatus"), word(row, "Description")
+        provider_id, received = word(row, "SerialNo"), word(row, "UserReceiveTime")
+        return DeliveryReceipt(
+            key=key("query", message.id, provider_id, status, code, received),
+            provider_id=provider_id,
+            reference=message.id,
+            state=STATES.get(status, ReceiptState.UNKNOWN),
+            code=code or status or "missing",
+            address=message.to,
+            at=unix_time(received),
+            opted_out=CODES.get(code) is Means.OPTED_OUT,
+            raw=json.dumps(dict(row), ensure_ascii=False).encode(),
+        )
+
+    async def _call(self, action: str, asked: Mapping[str, object]) -> Answer:
+        settings = self._settings
         host = authority(URL(settings.endpoint))
-        body = json.dumps(
-            {
-                "PhoneNumberSet": [message.to.value],
-                "SmsSdkAppId": settings.sdk_app_id,
-                "SignName": settings.sign_name,
-                "TemplateId": message.template.code,
-                "TemplateParamSet": list(message.template.variables.values()),
-                "SessionContext": message.id,
-            }
-        ).encode()
+        body = json.dumps(asked).encode()
         now = self._context.clock.now()
         headers = {
             "Host": host,
             "Content-Type": CONTENT_TYPE,
-            "X-TC-Action": "SendSms",
+            "X-TC-Action": action,
             "X-TC-Version": "2021-01-11",
             "X-TC-Region": settings.region,
             "X-TC-Timestamp": str(int(now.timestamp())),
@@ -258,9 +302,8 @@ class Tencent:
                 at=now,
             ),
         }
-        return outcome(
-            await self._http.post(URL(settings.endpoint), headers=headers, body=body)
-        )
+        url = URL(settings.endpoint)
+        return await self._http.post(url, headers=headers, body=body)
 
     async def close(self) -> None:
         await self._http.close()
@@ -289,6 +332,18 @@ def outcome(answer: Answer) -> Outcome:
             return Accepted((serial,))
         return OutcomeUnknown("unreadable_answer", "no SerialNo")
     return refusal(answer, status.get("Code"), CODES)
+
+
+def ends(answer: Answer) -> Sequence[Row]:
+    """What an answer of PullSmsSendStatusByPhoneNumber tells; raises DeliveryError
+    where it is none."""
+    response = _object(said(answer).get("Response"))
+    rows = response.get("PullSmsSendStatusSet")
+    if answer.status != 200 or "Error" in response:
+        raise refusal(answer, _object(response.get("Error")).get("Code"), CODES)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise OutcomeUnknown("unreadable_answer", "PullSmsSendStatusSet")
+    return rows
 
 
 def _object(value: object) -> Mapping[str, object]:

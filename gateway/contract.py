@@ -78,7 +78,6 @@ class Capabilities:
     replies_per_message: int | None = None  # replies allowed to one inbound message
     free_text: bool = True  # else approved template codes with variables only
     idempotent_send: bool = False  # provider drops repeats of one message id
-    can_query: bool = False  # provider can be asked what became of a message
     batch_size: int = 1  # messages in one call of `send`
     window: int = 8  # calls of `send` in flight at once
     rate_per_second: float = 10.0  # messages a second, all calls together
@@ -321,6 +320,36 @@ class Listens(Protocol):
 
     def listen(self, accept: Accept) -> AbstractAsyncContextManager[None]:
         """Serve while the context is open; acknowledge only after `accept` returned."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoubtfulMessage:
+    """A message of which nobody knows whether its provider has it."""
+
+    id: str  # ours, as it was sent
+    to: Address
+    journalled_at: datetime  # its bytes left after this, if they left
+
+
+@dataclass(frozen=True, slots=True)
+class NotTaken:
+    """The provider's records, which tell of every message that it took, have no such
+    one. Records lag: it counts where it is said once more much later."""
+
+
+Found = DeliveryReceipt | Accepted | NotTaken | None
+"""What a provider says of a message when it is asked: its end, that it has it, that it
+never took it, or nothing that decides."""
+
+
+@runtime_checkable
+class Queries(Protocol):
+    """Added by channels whose provider can be asked what became of a message."""
+
+    async def query(self, message: DoubtfulMessage) -> Found:
+        """Ask once. Raises DeliveryError, which speaks of the asking only, where no
+        answer came or the provider refused to give one."""
         ...
 
 

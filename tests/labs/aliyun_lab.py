@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import parse_qsl, quote
+from zoneinfo import ZoneInfo
 
 from aiohttp import web
 from pydantic import SecretStr
@@ -16,8 +17,9 @@ from pydantic import SecretStr
 from adapters import aliyun
 from gateway.contract import Adapter
 from tests.contract.labs import Case, Lab, LabEntry
-from tests.labs.sms import Call, SmsLab, context, raw_query
+from tests.labs.sms import Call, Record, SmsLab, context, raw_query
 
+ZONE = ZoneInfo("Asia/Shanghai")
 KEY_ID = "LTAI5tLabKey"
 SECRET = "lab-access-key-secret"
 AUTHORIZATION = re.compile(
@@ -101,6 +103,26 @@ class AliyunDialect:
             body=body,
         )
 
+    def told(
+        self, request: web.Request, body: bytes, records: Sequence[Record]
+    ) -> web.Response | None:
+        if request.headers.get("x-acs-action") != "QuerySendDetails":
+            return None
+        if not signed(request, body):
+            return self.forged()
+        asked = dict(parse_qsl(raw_query(request), strict_parsing=True))
+        size, page = int(asked["PageSize"]), int(asked["CurrentPage"])
+        assert 1 <= size <= 50
+        found = [
+            detail(one)
+            for one in records
+            if one.call.number == asked["PhoneNumber"]
+            and f"{one.at.astimezone(ZONE):%Y%m%d}" == asked["SendDate"]
+        ]
+        shown = found[(page - 1) * size : page * size]
+        details = {"SmsSendDetailDTO": shown}
+        return answer("OK", TotalCount=len(found), SmsSendDetailDTOs=details)
+
     def accepted(self, call: Call) -> web.Response:
         return answer("OK", BizId=f"biz-{call.id}^0")
 
@@ -142,7 +164,23 @@ def rows(*found: object) -> bytes:
     return json.dumps(found, ensure_ascii=False).encode()
 
 
-def answer(code: str, *, status: int = 200, **more: str) -> web.Response:
+def detail(one: Record) -> dict[str, object]:
+    """https://help.aliyun.com/document_detail/419277.html"""
+    codes = {"2": "MOBILE_IN_BLACK", "3": "DELIVERED"}
+    at = f"{one.at.astimezone(ZONE):%Y-%m-%d %H:%M:%S}"
+    return {
+        "PhoneNum": one.call.number,
+        "SendStatus": int(one.end or "1"),
+        "ErrCode": codes.get(one.end, ""),
+        "TemplateCode": one.call.template,
+        "Content": one.call.text,
+        "SendDate": at,
+        "ReceiveDate": at if one.end else "",
+        "OutId": one.call.id,
+    }
+
+
+def answer(code: str, *, status: int = 200, **more: object) -> web.Response:
     body = {"Code": code, "Message": code, "RequestId": "F6B8-LAB"} | more
     return web.json_response(body, status=status)
 

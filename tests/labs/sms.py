@@ -6,7 +6,7 @@ What a call looks like, how it is signed and what is answered is up to each lab.
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -70,6 +70,15 @@ class Call:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the provider keeps of a message that it took."""
+
+    call: Call
+    end: str = ""  # its word for what became of it; empty: nothing is known yet
+    at: datetime = NOW
+
+
 class Dialect(Protocol):
     """What differs between the providers."""
 
@@ -78,6 +87,12 @@ class Dialect(Protocol):
 
     def read(self, request: web.Request, body: bytes) -> Call | None:
         """The call, or None where the signature does not fit."""
+        ...
+
+    def told(
+        self, request: web.Request, body: bytes, records: Sequence[Record]
+    ) -> web.Response | None:
+        """The answer to a question about a number; None: it is no question."""
         ...
 
     def accepted(self, call: Call) -> web.Response: ...
@@ -98,6 +113,8 @@ class SmsLab:
         self.retry_after = dialect.retry_after
         self.play = Play.ACCEPT
         self.calls: list[Call] = []
+        self.records: list[Record] = []
+        self.questions = 0
         self.forgeries = 0
         self._taken: list[Taken] = []
         self._over = asyncio.Event()
@@ -119,6 +136,9 @@ class SmsLab:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
+        told = self.dialect.told(request, body, self.records)
+        if told is not None:
+            return await self._answer(request, told)
         call = self.dialect.read(request, body)
         if call is None:
             self.forgeries += 1
@@ -135,6 +155,7 @@ class SmsLab:
             case Play.BROKEN_DOWN:
                 return web.Response(status=503, text="<h1>no</h1>")
         self._taken.append(Taken(call.id, call.text))
+        self.records.append(Record(call))
         match self.play:
             case Play.HANG_UP:
                 assert request.transport is not None
@@ -144,6 +165,32 @@ class SmsLab:
             case Play.NONSENSE:
                 return web.Response(body=b'{"Code":["OK"],"Response":{}}')
         return self.dialect.accepted(call)
+
+    async def _answer(
+        self, request: web.Request, told: web.Response
+    ) -> web.StreamResponse:
+        self.questions += 1
+        match self.play:
+            case Play.REFUSE:
+                return self.dialect.refused(self.dialect.code)
+            case Play.THROTTLE:
+                return web.Response(status=429, headers={"Retry-After": "7"})
+            case Play.BROKEN_DOWN:
+                return web.Response(status=503, text="<h1>no</h1>")
+            case Play.HANG_UP:
+                assert request.transport is not None
+                request.transport.abort()
+            case Play.SILENT:
+                await self._over.wait()
+            case Play.NONSENSE:
+                return web.Response(body=b'{"Code":"OK","Response":{}}')
+        return told
+
+    def knows(self, id: str, end: str) -> None:
+        """From now on it tells what became of a message that it took."""
+        self.records = [
+            replace(one, end=end) if one.call.id == id else one for one in self.records
+        ]
 
     @asynccontextmanager
     async def adapter(self, case: Case) -> AsyncIterator[Adapter]:

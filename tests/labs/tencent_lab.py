@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from adapters import tencent
 from gateway.contract import Adapter
 from tests.contract.labs import Case, Lab, LabEntry
-from tests.labs.sms import Call, SmsLab, context
+from tests.labs.sms import Call, Record, SmsLab, context
 
 SECRET_ID = "AKIDLabKey"
 SECRET = "lab-secret-key"
@@ -85,6 +85,25 @@ class TencentDialect:
             body=body,
         )
 
+    def told(
+        self, request: web.Request, body: bytes, records: Sequence[Record]
+    ) -> web.Response | None:
+        if request.headers.get("X-TC-Action") != "PullSmsSendStatusByPhoneNumber":
+            return None
+        if not signed(request, body):
+            return self.forged()
+        asked = json.loads(body)
+        assert (asked["Offset"], asked["SmsSdkAppId"]) == (0, "1400006666")
+        found = [
+            end(one)
+            for one in records
+            if one.end
+            and one.call.number == asked["PhoneNumber"]
+            and one.at.timestamp() >= asked["BeginTime"]
+        ]
+        told = {"PullSmsSendStatusSet": found[: asked["Limit"]], "RequestId": "lab"}
+        return web.json_response({"Response": told})
+
     def accepted(self, call: Call) -> web.Response:
         return statuses(status("Ok", call.number, f"serial-{call.id}", call.id))
 
@@ -135,6 +154,20 @@ def status(code: str, number: str, serial: str, session: str) -> dict[str, objec
         "Code": code,
         "Message": code,
         "IsoCode": "CN",
+    }
+
+
+def end(one: Record) -> dict[str, object]:
+    """https://cloud.tencent.com/document/product/382/55976"""
+    return {
+        "UserReceiveTime": int(one.at.timestamp()) + 5,
+        "CountryCode": "86",
+        "SubscriberNumber": one.call.number.removeprefix("+86"),
+        "PhoneNumber": one.call.number,
+        "SerialNo": f"serial-{one.call.id}",
+        "ReportStatus": one.end,
+        "Description": "DELIVRD" if one.end == "SUCCESS" else "UNDELIV",
+        "SessionContext": one.call.id,
     }
 
 
