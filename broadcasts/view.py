@@ -22,7 +22,7 @@ from gateway.actors import Action, Actor
 from gateway.core import Core
 from gateway.database import Row, from_micros, marks, rows
 from gateway.inquiries.words import KINDS
-from gateway.outbox import account
+from gateway.outbox import account, queries
 from gateway.outbox.receipts import WAITS
 from gateway.outbox.report import Report, reports
 from gateway.phrases import phrase
@@ -320,8 +320,8 @@ def plot_of(moments: Sequence[Moment], planned: int) -> dict[str, Any] | None:
 
 
 async def _unknown(core: Core, found: Overview) -> dict[str, Any] | None:
-    """Of those of whom nobody knows: since when, and whether a receipt may still tell
-    (C-1)."""
+    """Of those of whom nobody knows: since when, whether a receipt may still tell
+    (C-1), and how far their providers were asked."""
     number = found.counts[Bucket.UNKNOWN]
     if not number:
         return None
@@ -339,6 +339,9 @@ async def _unknown(core: Core, found: Overview) -> dict[str, Any] | None:
         "since": from_micros(since),
         "until": None if until <= core.clock.now() else until,
         "path": f"/broadcasts/{found.broadcast.id}?state=unknown#people",
+        "queries": await queries.of_broadcast(
+            core, found.broadcast.id, sweep.NOTEWORTHY
+        ),
     }
 
 

@@ -1,4 +1,5 @@
-"""One channel's sender and listener, at work only while its lease is held here."""
+"""One channel's sender, its listener and who asks its provider about what is in doubt:
+at work only while its lease is held here."""
 
 import asyncio
 from collections.abc import Coroutine, Sequence
@@ -7,11 +8,11 @@ from typing import Any
 import structlog
 
 from gateway.channels import Channel
-from gateway.contract import Accept, DeliveryReceipt, Event, Listens
+from gateway.contract import Accept, DeliveryReceipt, Event, Listens, Queries
 from gateway.core import Core
 from gateway.inbox.rows import key_of
 from gateway.leases import Lease, LeaseLost
-from gateway.outbox import self_test
+from gateway.outbox import queries, self_test
 from gateway.outbox.sender import Sender
 from gateway.supervisor import Supervisor, is_storage_trouble
 from gateway.tenure import WORKER
@@ -19,6 +20,7 @@ from gateway.tenure import WORKER
 log = structlog.get_logger()
 STOP_SECONDS = 2.0  # how long answers are waited for; the process ends within 5
 AGAIN_SECONDS = 1.0  # between two tries to settle what was answered
+PATIENCE_SECONDS = 120.0  # for a sign of life of who asks: an answer takes its time
 
 
 class Post:
@@ -41,6 +43,10 @@ class Post:
     @property
     def _listening(self) -> str:
         return f"listener:{self.channel.name}"
+
+    @property
+    def _asking(self) -> str:
+        return queries.asking(self.channel.name)
 
     async def begin(self, lease: Lease) -> None:
         """Start as soon as what went before has been closed."""
@@ -67,20 +73,25 @@ class Post:
         self.supervisor.start(self._sending, self._send)
         if isinstance(self.channel.adapter, Listens):
             self.supervisor.start(self._listening, self._listen)
+        if isinstance(self.channel.adapter, Queries):
+            self.supervisor.start(self._asking, self._ask, PATIENCE_SECONDS)
 
     async def _close(self) -> None:
         """First the sender: answers come in through the listener."""
         await self._settle(once=True)
-        await self.supervisor.stop(self._sending, self._listening)
-        self._core.wakeups.gone(self._sending)
+        await self._stop(self._asking, self._sending, self._listening)
 
     async def _leave(self) -> None:
         """The account may be somebody else's by now: first the sessions. What was
         answered is still told, as evidence, as soon as the database can be reached."""
         settling = asyncio.create_task(self._settle(once=False))
-        await self.supervisor.stop(self._listening, self._sending)
-        self._core.wakeups.gone(self._sending)
+        await self._stop(self._asking, self._listening, self._sending)
         await settling
+
+    async def _stop(self, *parts: str) -> None:
+        await self.supervisor.stop(*parts)
+        for part in (self._sending, self._asking):
+            self._core.wakeups.gone(part)
 
     async def _settle(self, *, once: bool) -> None:
         while True:
@@ -110,6 +121,9 @@ class Post:
                 await asyncio.Event().wait()
         finally:
             self.channel.listening = False
+
+    async def _ask(self) -> None:
+        await queries.run(self._core, self.channel, self._take_in)
 
     async def _take_in(self, events: Sequence[Event]) -> None:
         """Receipts go to the sender, which settles the answers that they follow. One

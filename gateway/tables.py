@@ -508,6 +508,24 @@ class Tally(Model):
         indexes = (Index(fields=("broadcast_id", "slot")),)
 
 
+class QueryRow(Model):
+    """How often a provider was asked what became of one attempt at a message of
+    unknown outcome, and what it said last.
+    """
+
+    outbound_id = fields.BigIntField(primary_key=True, generated=False)
+    attempt = fields.IntField()
+    asked = fields.IntField()  # times
+    asked_at = InstantField(null=True)
+    next_at = InstantField()
+    # told, taken, denied, silent; a code: no answer came
+    answer = fields.CharField(64, default="")
+    denials = fields.IntField(default=0)  # late enough to count
+
+    class Meta:
+        table = "queries"
+
+
 class LeaseRow(Model):
     """Who owns what only one process may do: a channel's account, the scheduler.
 

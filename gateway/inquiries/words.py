@@ -65,6 +65,8 @@ REASONS: Mapping[str, str] = {
     "template_only": "这个渠道只能发审核过的模板",
     "too_long": "内容太长，这个渠道发不了",
     "partly_refused": "长短信只有一部分被运营商收下",
+    "query_taken": "查询过，服务商已经收下",
+    "query_denied": "查询过，服务商没有收到",
     "confirmed": "工作人员确认已送到",
     "given_up": "工作人员决定不再发送",
     "sent_again": "工作人员决定再发一次",

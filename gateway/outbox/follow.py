@@ -65,13 +65,22 @@ async def _failed(core: Core, settlement: Settlement, error: DeliveryError) -> N
         address = Address(AddressKind(row["kind"]), row["value"])
         await consent.opt_out(core, address, how="provider", evidence=settlement.code)
     if row["inquiry_id"] is not None and settlement.state != "queued":
-        await InquiryEvent.create(
-            inquiry_id=row["inquiry_id"],
-            at=core.clock.now(),
-            kind="undelivered",
-            outbound_id=row["id"],
-            data={"state": settlement.state, "code": settlement.code},
+        await undelivered(
+            core, row["inquiry_id"], row["id"], settlement.state, settlement.code
         )
+
+
+async def undelivered(
+    core: Core, inquiry_id: int, outbound_id: int, state: str, code: str
+) -> None:
+    """A line in the inquiry's timeline."""
+    await InquiryEvent.create(
+        inquiry_id=inquiry_id,
+        at=core.clock.now(),
+        kind="undelivered",
+        outbound_id=outbound_id,
+        data={"state": state, "code": code},
+    )
 
 
 async def announce(core: Core, rows: Sequence[Row]) -> None:

@@ -13,7 +13,7 @@ from gateway.database import from_micros
 from gateway.errors import NotFound
 from gateway.inquiries import history, words
 from gateway.inquiries.history import masked
-from gateway.outbox import account, overview, unknown
+from gateway.outbox import account, overview, queries, unknown
 from gateway.outbox.report import STUCK, UNREACHABLE, reports
 from gateway.status import Bucket
 from gateway.web import forms
@@ -102,6 +102,7 @@ async def _unknown(request: web.Request, actor: Actor) -> list[dict[str, Any]]:
             "number": row["number"] or "",
             "reason": say(words.reason(row["reason"])),
             "at": from_micros(row["changed_at"]),
+            "queries": queries.shown(core, row, say),
         }
         for row in await unknown.unknown(actor)
     ]
@@ -145,6 +146,12 @@ async def decide(request: web.Request, actor: Actor) -> web.StreamResponse:
     return redirect(request, "/channels#unknown", said)
 
 
+async def ask(request: web.Request, actor: Actor) -> web.StreamResponse:
+    await queries.hurry(request.app[CORE], actor, forms.path_id(request))
+    said = text(request, "正在向服务商查询，过一会儿再看结果")
+    return redirect(request, "/channels#unknown", said)
+
+
 ROUTES = (
     page("GET", "/channels", show_channels, Action.READ),
     page("GET", "/channels/cards", show_cards, Action.READ, background=True),
@@ -152,4 +159,5 @@ ROUTES = (
     page("GET", "/channels/{name}/now", show_now, Action.READ, background=True),
     page("POST", "/channels/{name}/test", send_test, Action.ADMINISTER),
     page("POST", "/messages/{id}/decide", decide, Action.WORK),
+    page("POST", "/messages/{id}/ask", ask, Action.WORK),
 )

@@ -26,8 +26,10 @@ DECISIONS: Mapping[str, tuple[str, str]] = {
 }
 _ROWS = """
 SELECT x.id, x.state, x.channel, x.kind, x.value, x.message_kind, x.reason,
-  x.changed_at, x.inquiry_id, x.broadcast_id, i.number, m.name AS member
+  x.changed_at, x.inquiry_id, x.broadcast_id, i.number, m.name AS member,
+  q.asked, q.asked_at, q.next_at, q.answer
 FROM outbox x
+LEFT JOIN queries q ON q.outbound_id = x.id AND q.attempt = x.attempts
 LEFT JOIN inquiries i ON i.id = x.inquiry_id
 LEFT JOIN members m ON m.id = x.member_id
 LEFT JOIN organisations o ON o.id = COALESCE(i.organisation_id, m.organisation_id)

@@ -62,6 +62,7 @@ ACTIONS: Mapping[str, str] = {
     "message.moved": "移动来信",
     "message.split": "来信另立新单",
     "message.decided": "处理结果不明的消息",
+    "message.queried": "向服务商查清一条消息",
     "review.decided": "判定来信",
     "broadcast.create": "起草通知",
     "broadcast.edit": "修改通知",

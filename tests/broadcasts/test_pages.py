@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from datetime import timedelta
 from html import unescape
 from io import BytesIO
@@ -18,10 +19,11 @@ from broadcasts.schedule import tick
 from broadcasts.tables import Broadcast
 from gateway import database as db
 from gateway.clock import ManualClock
+from gateway.contract import Event, NotTaken
 from gateway.core import Core
-from gateway.errors import OutcomeUnknown, PermanentFailure
+from gateway.errors import OutcomeUnknown, PermanentFailure, TransientFailure
 from gateway.nodes import ALIVE
-from gateway.outbox import moves
+from gateway.outbox import moves, queries
 from gateway.outbox import pages as channel_pages
 from gateway.outbox.moves import Move
 from gateway.tables import (
@@ -42,6 +44,7 @@ from gateway.web.routes import add_routes
 from tests.broadcasts.county import phone
 from tests.console import Browser, Console
 from tests.labs.recorder import Recorder, drain
+from tests.labs.recording import queried
 
 
 @pytest.fixture
@@ -525,6 +528,46 @@ async def test_the_channels_page_leads_to_where_they_are_decided_on(
     assert [f'action="/messages/{id}/decide"' in below for id in ids] == [True] * 3
     beside = await read(await console.browser("clerk_b"), "/channels")
     assert "结果不明的消息" not in beside
+
+
+async def test_what_is_asked_of_the_provider_is_shown(
+    core: Core, console: Console, sms: Recorder, clock: ManualClock
+) -> None:
+    """On the notice in one line, on the page of channels for each message."""
+    _, path, ids = await in_doubt(core, console, sms, clock, 3, "county")
+    director = await console.browser("director_county")
+    clerk = await console.browser("clerk_a")
+    assert "查询" not in await read(director, path)
+    assert "/ask" not in await read(clerk, "/channels")
+    channel = core.channels.get("sms")
+    assert channel is not None
+    provider = queried(channel)
+    assert "系统也在向服务商查询：已查 0 条" in await read(director, path)
+    assert "还没有向服务商查询过" in await read(clerk, "/channels")
+    foreign = await console.browser("clerk_b")
+    assert (await foreign.post(f"/messages/{ids[0]}/ask", {})).status == 404
+    answer = await clerk.post(f"/messages/{ids[0]}/ask", {})
+    assert "正在向服务商查询" in toast(answer)
+
+    async def accept(events: Sequence[Event]) -> None:
+        raise AssertionError("nothing is told")
+
+    provider.found = NotTaken()
+    await queries.step(core, channel, accept)
+    assert [one.id for one in provider.asked] == [str(ids[0])]
+    assert "系统也在向服务商查询：已查 1 条" in await read(director, path)
+    page = await read(clerk, "/channels")
+    assert "已向服务商查询 1 次" in page
+    assert "没有查到这一条，但服务商的记录有时来得晚" in page
+    provider.found = TransientFailure("no_answer")
+    await clerk.post(f"/messages/{ids[0]}/ask", {})
+    await queries.step(core, channel, accept)
+    assert "渠道没有回话" in await read(clerk, "/channels")
+    clock.advance(queries.LAST + timedelta(minutes=1))
+    director = await console.browser("director_county")
+    clerk = await console.browser("clerk_a")
+    assert "系统也在向服务商查询" not in await read(director, path)
+    assert "已经过了一周，不再查询" in await read(clerk, "/channels")
 
 
 async def test_deciding_together_has_the_rules_of_deciding_on_one(

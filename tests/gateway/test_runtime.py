@@ -12,7 +12,7 @@ from pytest_aiohttp import AiohttpClient
 
 from gateway import database as db
 from gateway.channels import ChannelSet
-from gateway.contract import AddressKind
+from gateway.contract import AddressKind, DoubtfulMessage, Found
 from gateway.core import Core
 from gateway.runtime import Runtime
 from gateway.settings import Settings, Storage
@@ -26,7 +26,7 @@ from tests.labs.recorder import as_channel, recorder
 PATIENCE = 60.0
 THIRD = 3  # death of a part: the process ends
 PARTS = {"heartbeat", "watchdog", "inbox", "leases", "reports", "router", "scheduler"}
-PARTS |= {"sender:sms", "listener:sms"}
+PARTS |= {"sender:sms", "listener:sms", "queries:sms"}
 OF_MANY = {"signals", "calendar"}  # only where other processes can be there
 
 
@@ -68,6 +68,13 @@ class Mortal(Supervisor):
                     await task
 
 
+class Asked(Account):
+    """Its provider tells nothing of what is in doubt, but can be asked."""
+
+    async def query(self, message: DoubtfulMessage) -> Found:
+        return None
+
+
 @dataclass
 class Process:
     """Its background, and the parts that it was given up for."""
@@ -106,7 +113,7 @@ def settings(tmp_path: object, database_url: str) -> Settings:
 
 @pytest.fixture
 def channels() -> ChannelSet:
-    account = Account(recorder(AddressKind.PHONE).capabilities)
+    account = Asked(recorder(AddressKind.PHONE).capabilities)
     return ChannelSet([as_channel("sms", account)])
 
 

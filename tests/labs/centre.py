@@ -1,6 +1,7 @@
 """A centre on a clock that stands still: texts come in, steps are taken by hand."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
@@ -9,7 +10,7 @@ from typing import Any
 from gateway.actors import Actor, Role
 from gateway.channels import Channel
 from gateway.clock import ManualClock
-from gateway.contract import Address, AddressKind, InboundMessage
+from gateway.contract import Address, AddressKind, Event, InboundMessage
 from gateway.core import Core
 from gateway.inbox import Inbox
 from gateway.inbox.router import Router
@@ -91,12 +92,16 @@ class Centre:
         event = InboundMessage(
             key=key, sender=Address(kind, value), text=text, raw=text.encode(), **more
         )
-        delivery = asyncio.ensure_future(self.inbox.accept(channel, [event]))
+        await self.takes(channel, [event])
+        await self.router.step()
+        return await Inbound.get(channel=channel, key=key)
+
+    async def takes(self, channel: str, events: Sequence[Event]) -> None:
+        """These are stored; return after the commit."""
+        delivery = asyncio.ensure_future(self.inbox.accept(channel, events))
         await asyncio.sleep(0)
         await self.inbox.commit()
         await delivery
-        await self.router.step()
-        return await Inbound.get(channel=channel, key=key)
 
     async def sends(self, channel: str) -> None:
         """Everything due on this channel leaves and is settled."""

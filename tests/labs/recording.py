@@ -11,11 +11,16 @@ from gateway.contract import (
     Accepted,
     AddressKind,
     Capabilities,
+    DeliveryReceipt,
+    DoubtfulMessage,
+    Found,
     OutboundMessage,
     Outcome,
+    ReceiptState,
     TextEncoding,
 )
 from gateway.settings import ChannelCommon
+from gateway.tables import Outbound
 
 
 class Recorder:
@@ -44,6 +49,31 @@ class Recorder:
         return [one.text for one in self.sent]
 
 
+class Provider(Recorder):
+    """One that can be asked: keeps that too, and says what the test says."""
+
+    found: Found | Exception = None
+
+    def __init__(self, capabilities: Capabilities) -> None:
+        super().__init__(capabilities)
+        self.asked: list[DoubtfulMessage] = []
+
+    async def query(self, message: DoubtfulMessage) -> Found:
+        self.asked.append(message)
+        if isinstance(self.found, Exception):
+            raise self.found
+        return self.found
+
+    def tells(self, state: ReceiptState, message: Outbound) -> None:
+        self.found = DeliveryReceipt(
+            key=f"query:{message.id}:{state}",
+            provider_id="",
+            reference=str(message.id),
+            state=state,
+            raw=b"{}",
+        )
+
+
 def capabilities(kinds: set[AddressKind], **more: Any) -> Capabilities:
     limits: dict[str, Any] = {
         "address_kinds": frozenset(kinds),
@@ -70,6 +100,13 @@ def recorder(made: Channel | None) -> Recorder:
     assert made is not None
     assert isinstance(made.adapter, Recorder)
     return made.adapter
+
+
+def queried(made: Channel) -> Provider:
+    """From now on its provider can be asked."""
+    provider = Provider(made.adapter.capabilities)
+    made.adapter = provider
+    return provider
 
 
 def sms(name: str = "短信", **more: Any) -> Channel:
