@@ -49,6 +49,7 @@ from gateway.tables import (
 from tests.broadcasts.county import County, phone
 from tests.broadcasts.test_freeze import begun, core, terms
 from tests.gateway.outbox.test_chunks import waits_for_us
+from tests.labs.outgoing import queued
 from tests.labs.recorder import Recorder, drain
 
 __all__ = ["core"]
@@ -396,19 +397,8 @@ async def test_the_gate_looks_by_itself(
     )
     await moves.tally({(row.broadcast_id or 0, "cancelled"): -1}, now)
     await moves.tally({(row.broadcast_id or 0, "planned"): 1}, now)
-    alone = await Outbound.create(
-        message_kind="answer",
-        priority=0,
-        channel="sms",
-        kind="phone",
-        value=NUMBER,
-        member_id=member.id,
-        text=f"{NAME}同志：按月交。",
-        state="queued",
-        due_at=now,
-        created_at=now,
-        changed_at=now,
-    )
+    text = f"{NAME}同志：按月交。"
+    alone = await queued(now, value=NUMBER, member_id=member.id, text=text)
     await drain(core)
     assert sorted(sms.to) == [phone(0), phone(1)]
     for id in (row.id, alone.id):

@@ -9,6 +9,7 @@ from adapters.smpp.simulator import Behaviour
 from gateway import database as db
 from gateway.core import Core
 from gateway.tables import Outbound
+from tests.labs.outgoing import queued
 from tests.labs.owned import owned
 from tests.labs.process import until
 from tests.labs.smpp_lab import SYSTEM_ID, SmppLab, opened, receipt
@@ -19,21 +20,10 @@ EACH = 10
 FAR = 500  # ids of the first account that the second one does not use
 
 
-async def queued(core: Core, name: str, first: int) -> None:
-    now = core.clock.now()
+async def send_each(core: Core, name: str, first: int) -> None:
     for n in range(first, first + EACH):
-        await Outbound.create(
-            message_kind="answer",
-            priority=5,
-            channel=name,
-            kind="phone",
-            value=f"+861380013{n:04}",
-            text="您好",
-            state="queued",
-            due_at=now,
-            created_at=now,
-            changed_at=now,
-        )
+        value = f"+861380013{n:04}"
+        await queued(core.clock.now(), channel=name, value=value)
     core.wakeups.wake(f"sender:{name}")
 
 
@@ -86,8 +76,8 @@ async def test_a_receipt_by_another_accounts_connection_means_nothing(
         }
         for name, lab in labs.items():
             await stack.enter_async_context(owned(core, name, lab.port, tmp_path))
-        await queued(core, ONE, 0)
-        await queued(core, OTHER, 1000)
+        await send_each(core, ONE, 0)
+        await send_each(core, OTHER, 1000)
         for name in labs:
             await come_to(name, accepted=EACH)
         mine, theirs = await of(ONE), await of(OTHER)
@@ -101,14 +91,14 @@ async def test_a_receipt_by_another_accounts_connection_means_nothing(
         assert await states(OTHER) == {"failed": EACH}
 
         labs[ONE].centre._id = FAR
-        await queued(core, ONE, 2000)
+        await send_each(core, ONE, 2000)
         await come_to(ONE, delivered=EACH, accepted=EACH)
         later = (await of(ONE))[EACH:]
         await brought(labs[OTHER], "DELIVRD", later)
         assert await states(ONE) == {"delivered": EACH, "accepted": EACH}
 
         labs[ONE].centre.behave(Behaviour(receipts=False, lose_share=1.0))
-        await queued(core, ONE, 3000)
+        await send_each(core, ONE, 3000)
         await come_to(ONE, delivered=EACH, accepted=EACH, unknown=EACH)
         doubted = (await of(ONE))[2 * EACH :]
         for n, one in enumerate(doubted):

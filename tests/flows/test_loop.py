@@ -24,6 +24,7 @@ from gateway.tables import (
     Outbound,
 )
 from tests.flows.conftest import Centre
+from tests.labs.outgoing import queued
 
 JIANGUO = "+8619900000001"
 QINGYUN = "+8619900000002"
@@ -181,17 +182,12 @@ async def test_unasked_mail_carries_its_way_out(centre: Centre) -> None:
     address = await AddressRow.create(
         kind="email", value="a@example.org", created_at=centre.core.clock.now()
     )
-    row = await Outbound.create(
+    row = await queued(
+        centre.core.clock.now(),
         message_kind="notice",
-        priority=10,
         channel="mail",
         kind="email",
         value="a@example.org",
-        text="明天开会",
-        state="queued",
-        due_at=centre.core.clock.now(),
-        created_at=centre.core.clock.now(),
-        changed_at=centre.core.clock.now(),
     )
     await centre.work()
     sent = centre.mails.sent[-1]

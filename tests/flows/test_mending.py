@@ -4,27 +4,13 @@ from gateway.errors import PermanentFailure
 from gateway.outbox.sender import Sender
 from gateway.tables import Outbound
 from tests.flows.conftest import Centre
+from tests.labs.outgoing import queued
 
 JIANGUO = "+8619900000001"
 
 
-async def queued(centre: Centre, **values: object) -> Outbound:
-    now = centre.core.clock.now()
-    return await Outbound.create(
-        **{
-            "message_kind": "system",
-            "priority": 0,
-            "channel": "sms",
-            "kind": "phone",
-            "value": JIANGUO,
-            "text": "您好",
-            "state": "queued",
-            "due_at": now,
-            "created_at": now,
-            "changed_at": now,
-        }
-        | values
-    )
+async def to_jianguo(centre: Centre, **different: object) -> Outbound:
+    return await queued(centre.core.clock.now(), value=JIANGUO, **different)
 
 
 async def state_of(row: Outbound) -> tuple[str, str]:
@@ -35,7 +21,7 @@ async def state_of(row: Outbound) -> tuple[str, str]:
 async def test_words_no_database_takes_are_settled_all_the_same(
     centre: Centre,
 ) -> None:
-    row = await queued(centre)
+    row = await to_jianguo(centre)
     centre.phones.answers[JIANGUO] = PermanentFailure("bad\0code", "x\0y\ud800")
     await centre.work()
     assert await state_of(row) == ("failed", "badcode")
@@ -43,8 +29,8 @@ async def test_words_no_database_takes_are_settled_all_the_same(
 
 async def test_what_a_lost_commit_journalled_is_unknown(centre: Centre) -> None:
     sender = Sender(centre.core, next(iter(centre.core.channels)))
-    lost = await queued(centre, state="sending", node_id=centre.core.node_id)
-    theirs = await queued(centre, state="sending", node_id=centre.core.node_id + 1)
+    lost = await to_jianguo(centre, state="sending", node_id=centre.core.node_id)
+    theirs = await to_jianguo(centre, state="sending", node_id=centre.core.node_id + 1)
     await sender.mend()
     assert await state_of(lost) == ("unknown", "not_settled")
     assert await state_of(theirs) == ("sending", "")
@@ -52,8 +38,8 @@ async def test_what_a_lost_commit_journalled_is_unknown(centre: Centre) -> None:
 
 
 async def test_a_text_outside_the_language_stops_no_other(centre: Centre) -> None:
-    bad = await queued(centre, text=None, content_id=12345)
-    good = await queued(centre)
+    bad = await to_jianguo(centre, text=None, content_id=12345)
+    good = await to_jianguo(centre)
     await centre.work()
     assert await state_of(bad) == ("suppressed", "bad_text")
     assert (await state_of(good))[0] == "accepted"

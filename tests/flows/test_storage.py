@@ -24,7 +24,8 @@ from gateway.fatal import EXIT_STORAGE
 from gateway.inbox import Inbox
 from gateway.outbox.sender import Sender
 from gateway.space import MIB, Space
-from gateway.tables import Content, Outbound
+from gateway.tables import Content
+from tests.labs.outgoing import queued
 from tests.labs.phones import Phones
 from tests.labs.process import until
 from tests.labs.storing import REFUSALS, core_in, message, url_in
@@ -214,19 +215,8 @@ async def test_what_waits_for_room_leaves_when_there_is_some(
     """D-2: nothing is sent while the disk is tight, and nothing is lost by it."""
     now = core.clock.now()
     await Content.create(id=1, texts={"sms": "您好"}, hash="", created_at=now)
-    row = await Outbound.create(
-        message_kind="answer",
-        priority=0,
-        channel="sms",
-        kind="phone",
-        value="+8619900000001",
-        content_id=1,
-        state="queued",
-        due_at=now,
-        expires_at=now + timedelta(days=1),
-        created_at=now,
-        changed_at=now,
-    )
+    expires = now + timedelta(days=1)
+    row = await queued(now, text=None, content_id=1, expires_at=expires)
     account = core.channels.get("sms")
     assert account is not None
     sender = Sender(core, account)

@@ -16,6 +16,7 @@ from gateway.leases import Lease
 from gateway.posts import Post
 from gateway.supervisor import Supervisor
 from gateway.tables import Outbound
+from tests.labs.outgoing import queued
 from tests.labs.recorder import Recorder, as_channel, recorder
 
 PATIENCE = 20.0
@@ -86,18 +87,7 @@ async def taken(core: Core, node: int = 1) -> Lease:
 async def enqueue(core: Core, count: int) -> None:
     now = core.clock.now()
     for number in range(count):
-        await Outbound.create(
-            message_kind="answer",
-            priority=5,
-            channel="sms",
-            kind="phone",
-            value=f"+8619900000{number:03d}",
-            text="每月十日前。",
-            state="queued",
-            due_at=now,
-            created_at=now,
-            changed_at=now,
-        )
+        await queued(now, value=f"+8619900000{number:03d}")
     core.wakeups.wake("sender:sms")
 
 

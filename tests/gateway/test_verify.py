@@ -15,6 +15,7 @@ from gateway.snapshot import snapshot
 from gateway.status import Bucket, OutboundState
 from gateway.tables import Attempt, Chunk, Inbound, Node, Outbound, Receipt, Tally
 from gateway.verify import Balance, Report, balance, verify
+from tests.labs.outgoing import queued
 
 BROADCAST = 7
 
@@ -36,19 +37,9 @@ async def planned(core: Core, people: int, **changes: Any) -> None:
 
 async def recipient(core: Core, number: int, state: str, **more: Any) -> Outbound:
     now = core.clock.now()
-    values = {"broadcast_id": BROADCAST, "node_id": None} | more
-    return await Outbound.create(
-        message_kind="notice",
-        priority=10,
-        channel="sms",
-        kind="phone",
-        value=f"+86199{number:08d}",
-        state=state,
-        due_at=now,
-        created_at=now,
-        changed_at=now,
-        **values,
-    )
+    values = {"broadcast_id": BROADCAST, "message_kind": "notice", "priority": 10}
+    value = f"+86199{number:08d}"
+    return await queued(now, **values | {"value": value, "state": state} | more)
 
 
 async def sent(core: Core, number: int, state: str, **more: Any) -> Outbound:

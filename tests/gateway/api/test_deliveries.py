@@ -6,6 +6,7 @@ from gateway.errors import PermanentFailure
 from gateway.outbox import receipts
 from gateway.tables import Outbound, Receipt
 from tests.gateway.api.callers import PHONE, Callers
+from tests.labs.outgoing import queued
 from tests.labs.recorder import Recorder, drain
 
 
@@ -49,19 +50,7 @@ async def test_receipts_are_listed(callers: Callers, sms: Recorder) -> None:
 
 
 async def test_what_belongs_to_nobody_is_for_the_top(callers: Callers) -> None:
-    now = callers.core.clock.now()
-    row = await Outbound.create(
-        message_kind=MessageKind.TEST,
-        priority=0,
-        channel="sms",
-        kind="phone",
-        value=PHONE,
-        text="test",
-        state="queued",
-        due_at=now,
-        created_at=now,
-        changed_at=now,
-    )
+    row = await queued(callers.core.clock.now(), message_kind=MessageKind.TEST)
     for where, status in (("county", 200), ("a", 404), ("b", 404)):
         caller = await callers.caller(Role.ADMINISTRATOR, where)
         assert (await caller.get(f"/deliveries/{row.id}")).status == status

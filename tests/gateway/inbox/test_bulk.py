@@ -30,6 +30,7 @@ from gateway.tables import (
 )
 from tests.console import organisation, staff
 from tests.labs.centre import nothing_today
+from tests.labs.outgoing import queued
 from tests.labs.recording import qq, recording, sms
 
 PEOPLE = (
@@ -297,9 +298,9 @@ async def inquiry(
         changed_at=at,
         closed_at=at if wanted["state"] == "closed" else None,
     )
-    sent = await Outbound.create(
+    sent = await queued(
+        at,
         message_kind="receipt",
-        priority=0,
         inquiry_id=made.id,
         channel=CHANNELS[kind],
         kind=kind,
@@ -307,9 +308,6 @@ async def inquiry(
         text="回执",
         state="accepted",
         provider_id=f"sent-{made.id}",
-        due_at=at,
-        created_at=at,
-        changed_at=at,
     )
     await Attempt.create(
         outbound_id=sent.id,

@@ -8,6 +8,7 @@ from gateway.members.registry import Draft
 from gateway.tables import Audit, Member, Outbound
 from gateway.web.keys import CORE
 from tests.console import Console
+from tests.labs.outgoing import queued
 
 NAME, NUMBER = "江金凤", "+8613800138000"
 
@@ -20,20 +21,7 @@ async def member(console: Console) -> Member:
     member = await registry.add(
         core, console.actors["administrator_county"], draft, [address]
     )
-    now = core.clock.now()
-    await Outbound.create(
-        message_kind="answer",
-        priority=0,
-        channel="sms",
-        kind="phone",
-        value=NUMBER,
-        member_id=member.id,
-        text="答复",
-        state="queued",
-        due_at=now,
-        created_at=now,
-        changed_at=now,
-    )
+    await queued(core.clock.now(), value=NUMBER, member_id=member.id)
     return member
 
 

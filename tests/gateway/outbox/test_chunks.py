@@ -33,6 +33,7 @@ from gateway.outbox.sender import Sender
 from gateway.settings import Settings, Storage
 from gateway.sla import Calendar
 from gateway.tables import Chunk, Content, Hold, Outbound
+from tests.labs.outgoing import queued
 from tests.labs.streams import CARRIER, Carrier, channel, new_sender
 
 SIZE = 20  # recipients of a chunk
@@ -51,19 +52,17 @@ async def broadcast(core: Core, people: int, id: int = BROADCAST) -> None:
             id=1, texts={"sms": "您好"}, hash="", created_at=core.clock.now()
         )
     rows = [
-        await Outbound.create(
+        await queued(
+            now,
             message_kind="notice",
             priority=10,
             broadcast_id=id,
             channel="短信",
-            kind="phone",
             value=number(n),
+            text=None,
             content_id=1,
             state="planned",
-            due_at=now,
             expires_at=now + timedelta(days=1),
-            created_at=now,
-            changed_at=now,
         )
         for n in range(people)
     ]
@@ -302,19 +301,7 @@ async def test_an_answer_overtakes_a_broadcast(
 ) -> None:
     await broadcast(core, 50)
     await sender.step()
-    now = core.clock.now()
-    await Outbound.create(
-        message_kind="answer",
-        priority=0,
-        channel="短信",
-        kind="phone",
-        value="+8619911110000",
-        text="答复",
-        state="queued",
-        due_at=now,
-        created_at=now,
-        changed_at=now,
-    )
+    await queued(core.clock.now(), channel="短信", value="+8619911110000")
     carrier.answer_all()
     await sender.step()
     assert carrier.submitted[10].to.value == "+8619911110000"

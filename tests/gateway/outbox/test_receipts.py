@@ -13,6 +13,7 @@ from gateway.contract import DeliveryReceipt, ReceiptState
 from gateway.core import Core
 from gateway.outbox import receipts
 from gateway.tables import Outbound, Receipt
+from tests.labs.outgoing import queued
 from tests.labs.streams import Carrier, channel
 
 ONE, OTHER = "短信", "备用"
@@ -33,19 +34,12 @@ async def sent(
     core: Core, provider_id: str, name: str = ONE, state: str = "accepted"
 ) -> Outbound:
     """A message that the carrier took, and gave this id."""
-    now = core.clock.now()
-    return await Outbound.create(
-        message_kind="answer",
-        priority=5,
+    return await queued(
+        core.clock.now(),
         channel=name,
-        kind="phone",
         value=f"+86199{await Outbound.all().count():08d}",
-        text="您好",
         state=state,
         provider_id=provider_id,
-        due_at=now,
-        created_at=now,
-        changed_at=now,
     )
 
 

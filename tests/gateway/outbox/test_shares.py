@@ -35,6 +35,7 @@ from gateway.settings import Binding, ChannelCommon
 from gateway.tables import Chunk, Inquiry, InquiryEvent, Node, Outbound
 from tests.console import organisation
 from tests.gateway.outbox.test_chunks import BROADCAST, broadcast, number, states
+from tests.labs.outgoing import queued
 from tests.labs.streams import Carrier, channel
 
 WELL, SLOW, DOWN, TRIAL = Condition
@@ -377,19 +378,11 @@ async def test_a_change_of_account_is_in_the_timeline(
 ) -> None:
     house.away(house.one)
     now = clock.now()
-    row = await Outbound.create(
-        message_kind="answer",
-        priority=0,
+    row = await queued(
+        now,
         channel="短信",
-        kind="phone",
-        value=number(1),
-        text="答复",
         inquiry_id=(await inquiry(clock)).id,
-        state="queued",
-        due_at=now,
         expires_at=now + timedelta(days=3),
-        created_at=now,
-        changed_at=now,
     )
     for _ in range(10):
         await house.second()

@@ -15,6 +15,7 @@ from gateway.outbox.waiting import LONGEST, stuck_since
 from gateway.tables import Hold, Outbound
 from tests.console import Console
 from tests.gateway.outbox.test_chunks import broadcast
+from tests.labs.outgoing import queued
 from tests.labs.streams import Carrier, channel, new_sender
 
 NAME = "短信"
@@ -27,26 +28,17 @@ def channels(carrier: Carrier) -> ChannelSet:
     return ChannelSet([channel(carrier)])
 
 
-async def queued(
-    core: Core,
-    kind: str = "answer",
-    priority: int = 0,
-    broadcast_id: int | None = None,
-    later: timedelta = timedelta(0),
+async def due(
+    core: Core, kind: str = "answer", priority: int = 0, **different: object
 ) -> Outbound:
-    now = core.clock.now()
-    return await Outbound.create(
+    """To somebody who has nothing else waiting."""
+    return await queued(
+        core.clock.now(),
         message_kind=kind,
         priority=priority,
-        broadcast_id=broadcast_id,
         channel=NAME,
-        kind="phone",
         value=f"+8613300{await Outbound.all().count():06d}",
-        text="您好",
-        state="queued",
-        due_at=now + later,
-        created_at=now,
-        changed_at=now,
+        **different,
     )
 
 
@@ -61,7 +53,7 @@ async def stuck(core: Core, last_success: timedelta | None = None) -> timedelta 
 async def test_what_should_have_left_is_too_old_after_a_while(
     core: Core, clock: ManualClock
 ) -> None:
-    await queued(core)
+    await due(core)
     clock.advance(LONGEST - timedelta(seconds=1))
     assert await stuck(core) is None
     clock.advance(timedelta(seconds=1))
@@ -71,8 +63,8 @@ async def test_what_should_have_left_is_too_old_after_a_while(
 
 
 async def test_what_is_to_wait_is_no_alarm(core: Core, clock: ManualClock) -> None:
-    await queued(core, later=timedelta(hours=1))
-    await queued(core, "notice", 10, broadcast_id=1)
+    await due(core, due_at=core.clock.now() + timedelta(hours=1))
+    await due(core, "notice", 10, broadcast_id=1)
     await broadcast(core, 5)
     await Hold.create(broadcast_id=1, at=clock.now())
     clock.advance(TOO_LONG)
@@ -84,12 +76,12 @@ async def test_what_is_to_wait_is_no_alarm(core: Core, clock: ManualClock) -> No
 async def test_at_night_only_what_was_asked_for_counts(
     core: Core, clock: ManualClock
 ) -> None:
-    await queued(core, "callback", 5)
-    await queued(core, "notice", 10, broadcast_id=1)
+    await due(core, "callback", 5)
+    await due(core, "notice", 10, broadcast_id=1)
     await broadcast(core, 5)
     clock.advance(NIGHT)
     assert await stuck(core) is None
-    await queued(core)
+    await due(core)
     clock.advance(TOO_LONG)
     assert await stuck(core) == TOO_LONG
 
@@ -99,7 +91,7 @@ async def test_a_long_broadcast_is_no_alarm_while_it_moves(
 ) -> None:
     sender = await new_sender(core)
     await broadcast(core, 25)
-    await queued(core, "notice", 10, broadcast_id=2)  # one sent again, say
+    await due(core, "notice", 10, broadcast_id=2)  # one sent again, say
     clock.advance(timedelta(hours=1))
     assert await stuck(core, last_success=timedelta(0)) == timedelta(hours=1)
     await sender.step()
@@ -113,7 +105,7 @@ async def test_staff_and_whoever_watches_are_told(
 ) -> None:
     sender = await new_sender(core)
     writing = Reports(core, lambda: [sender])
-    row = await queued(core)
+    row = await due(core)
     await writing.step()
     assert (await _health(console))["status"] == "ok"
     clock.advance(TOO_LONG)
