@@ -92,7 +92,7 @@ class Inlet:
 
     def _answer(self, batch: Sequence[Delivery], stored: bool) -> None:
         acknowledge = self._store.codec.acknowledge
-        self._link.write([acknowledge(d, stored=stored) for d in batch])
+        self._link.acknowledge([acknowledge(d, stored=stored) for d in batch])
         if stored:
             for content in _nameless(batch):
                 self._store.repeats.answered(content.key, self._link)

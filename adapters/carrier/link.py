@@ -52,7 +52,11 @@ class Limits:
     heartbeat_after: float = 10.0  # of silence
     heartbeat_within: float = 10.0
     login_within: float = 10.0
+    farewell_within: float = 5.0  # for answers still owed when the peer ends a session
     again_after: float = 0.5  # for a part refused for now; doubled, up to 16 times it
+    # Of ours that a peer leaves unread: one that asks for ever and never reads would
+    # take all the memory. The widest window takes a fifth of it.
+    unread_bytes: int = 16 * 1024 * 1024
     first_sequence: int = 0  # 0: the protocol's own first; a test starts elsewhere
 
     @property
@@ -62,6 +66,7 @@ class Limits:
             self.heartbeat_after,
             self.heartbeat_within,
             self.login_within,
+            self.farewell_within,
         )
         return min(1.0, min(shortest) / 4)
 
@@ -102,6 +107,9 @@ class Link(asyncio.Protocol):
         self._resting: dict[str, tuple[Waiting, asyncio.TimerHandle]] = {}  # by id
         self._blocked = False  # the peer doesn't read as fast as we write
         self._spent: TransientFailure | None = None  # by it nothing can be sent
+        self._owed = 0  # deliveries that the peer has no answer to yet
+        self._goodbye = b""  # what a peer that ends the session is to hear
+        self._ends_at = 0.0  # and when it hears that at the latest
         self.heard_at = self._opened_at = clock.monotonic()
         self._asked_at: float | None = None  # when an unanswered heartbeat left
 
@@ -143,6 +151,14 @@ class Link(asyncio.Protocol):
     def write(self, frames: Sequence[bytes]) -> None:
         if frames and self._transport and not self._transport.is_closing():
             self._transport.write(b"".join(frames))
+            if self._transport.get_write_buffer_size() > self._limits.unread_bytes:
+                self.cut("peer_does_not_read")
+
+    def acknowledge(self, answers: Sequence[bytes]) -> None:
+        """Write the answers to as many deliveries; an empty one is silence."""
+        self._owed -= len(answers)
+        self.write(answers)
+        self._renew()
 
     def pause_reading(self, pause: bool) -> None:
         """The peer waits in TCP while more came than we can store at once."""
@@ -177,18 +193,25 @@ class Link(asyncio.Protocol):
         self._wait()
 
     def data_received(self, data: bytes) -> None:
-        self.heard_at = self._clock.monotonic()
-        self._asked_at = None
         deliveries: list[Delivery] = []
-        for frame in self._frames.feed(data):
+        replies: list[bytes] = []
+        frames = self._frames.feed(data)
+        if frames:  # a peer that never ends what it begins to say is as good as dead
+            self.heard_at = self._clock.monotonic()
+            self._asked_at = None
+        for frame in frames:
             item = self._read(frame)
             if type(item) is Answer:
                 self._answered(item.sequence, item.outcome)
             elif type(item) is Delivery:
                 deliveries.append(item)
+            elif type(item) is Reply:
+                replies.append(item.data)
             elif item is not None:
                 self._take(item)
+        self.write(replies)
         if deliveries and self.state is State.OPEN:
+            self._owed += len(deliveries)
             self._ears.delivered(self, deliveries)
         if self._frames.fault:
             self.cut(self._frames.fault)
@@ -222,8 +245,7 @@ class Link(asyncio.Protocol):
             return self._codec.decode(frame)
         except Malformed as fault:
             log.warning("session.malformed", link=self.name, code=fault.code)
-            self.write([fault.reply] if fault.reply else [])
-            return None
+            return Reply(fault.reply) if fault.reply else None
 
     def _take(self, item: Incoming) -> None:
         match item:
@@ -233,12 +255,8 @@ class Link(asyncio.Protocol):
                 self._answered(sequence, refusal)
                 if self.state is State.OPEN:
                     self._spent = refusal
-            case Reply(data):
-                self.write([data])
             case Farewell(data):
-                self.write([data] if data else [])
-                self.error = self.error or "peer_left"
-                self._close()
+                self._part(data)
             case Alive():
                 pass
 
@@ -253,13 +271,28 @@ class Link(asyncio.Protocol):
         self._turn(State.OPEN)
         self._ears.opened(self)
 
+    def _part(self, goodbye: bytes) -> None:
+        """The peer ends the session. One that waits for our word has time before it
+        for its answers, and hears ours."""
+        self.error = self.error or "peer_left"
+        if not goodbye:
+            self._close()
+        elif not self._goodbye:
+            self._goodbye = goodbye
+            self._ends_at = self._clock.monotonic() + self._limits.farewell_within
+            self._spent = self._spent or TransientFailure("peer_left", free=True)
+
     def _renew(self) -> None:
         """End a connection by which nothing can be sent, once all answers are here:
         what is cut off from its own would be in doubt."""
-        if self._spent and not self._pending:
-            self.error = self.error or self._spent.code
-            self.write([self._codec.logout(self._next())])
-            self._close()
+        if self._spent is None or self._pending or (self._goodbye and self._owed):
+            return
+        self.error = self.error or self._spent.code
+        self._leave()
+
+    def _leave(self) -> None:
+        self.write([self._goodbye or self._codec.logout(self._next())])
+        self._close()
 
     def _close(self) -> None:
         if self._transport:
@@ -343,6 +376,8 @@ class Link(asyncio.Protocol):
             self._expire(now)
             if self._silent(now):
                 return self.cut("heartbeat_unanswered")
+            if self._goodbye and now >= self._ends_at:
+                self._leave()
         self._wait()
         return None
 

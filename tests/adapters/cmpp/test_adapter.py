@@ -12,8 +12,9 @@ from pydantic import SecretStr
 
 from adapters.carrier.account import AGAIN, SOON_TRIES
 from adapters.cmpp import Settings, build, codes, limits
-from adapters.cmpp.pdus import Version
+from adapters.cmpp.pdus import Terminate, Version
 from adapters.cmpp.simulator import Behaviour, Ismg, serving
+from adapters.cmpp.wire import encode
 from gateway.clock import ManualClock
 from gateway.contract import (
     Accepted,
@@ -580,3 +581,22 @@ async def test_pushed_replies_all_arrive_once(version: Version) -> None:
         assert len({text.key for text in found.texts}) == counts.replies
         assert len(found.texts) == counts.replies
         assert all(text.text.startswith("报名") for text in found.texts)
+
+
+@BOTH
+async def test_h_6_an_orderly_end_leaves_nobody_in_doubt(version: Version) -> None:
+    """H-6, A-4: TERMINATE in the middle of a window is answered after the rest."""
+    slow = Behaviour(receipts=False, answer_delay_min=0.1, answer_delay_max=0.3)
+    async with rig(version, slow) as found:
+        found.account.submit([message(index) for index in range(30)])
+        await until(lambda: len(found.taken) == 30)
+        [session] = found.gateway.sessions
+        session.out.append(encode(Terminate(), 77, version))
+        session.push()
+        await until(lambda: not found.account.room())
+        await until(lambda: len(found.outcomes) == 30)
+        assert all(type(o) is Accepted for [o] in found.outcomes.values())
+        await until(lambda: session not in found.gateway.sessions)
+        await until(found.is_open)
+        [connection] = found.account.connections()
+        assert connection.last_error == "peer_left"

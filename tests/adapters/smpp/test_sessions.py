@@ -414,6 +414,46 @@ async def test_a_length_that_cannot_be_ends_the_connection(length: int) -> None:
         await until(lambda: centre.binds == 2)
 
 
+async def test_a_peer_that_never_ends_its_pdu_is_left() -> None:
+    """H-6, H-9: single bytes of a long frame are no sign of life."""
+    async with (
+        rude_centre() as (centre, port),
+        talking(port, Path(), limits=QUICK) as talk,
+    ):
+        centre.say((60_000).to_bytes(4, "big"))
+
+        def trickle() -> bool:
+            if centre.binds == 1:
+                centre.say(b"x")
+            return talk.account.connections()[0].last_error != ""
+
+        await until(trickle)
+        [seen] = talk.account.connections()
+        assert seen.last_error == "heartbeat_unanswered"
+        await until(lambda: centre.binds == 2)
+
+
+async def test_a_peer_that_asks_and_does_not_read_is_left() -> None:
+    """H-9: answers nobody fetches must not fill the memory."""
+    limits = Limits(unread_bytes=100_000)
+    async with (
+        rude_centre() as (centre, port),
+        talking(port, Path(), limits=limits) as talk,
+    ):
+        flood = pdu.frame(pdu.ENQUIRE_LINK, 1) * 20_000
+        [writer] = centre.writers
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+        def asks() -> bool:
+            if not writer.transport.get_write_buffer_size():
+                writer.write(flood)
+            return talk.account.connections()[0].last_error != ""
+
+        await until(asks)
+        assert talk.account.connections()[0].last_error == "peer_does_not_read"
+        await until(lambda: centre.binds == 2)
+
+
 async def test_a_refusal_by_generic_nack_reaches_its_message() -> None:
     async with rude_centre() as (centre, port), talking(port, Path()) as talk:
         talk.account.submit([message(0)])
