@@ -45,6 +45,7 @@ _CHARSETS = {
 }
 _DIRECT_CHARSETS = {6: "iso8859_5", 7: "iso8859_8"}
 MAX_PARTS = 255
+LONGEST_ADDRESS = 64  # octets of data_sm's source_addr (4.7.1); deliver_sm has 20
 _ALIVE = Alive()
 _RECEIPT_ON = 1  # registered_delivery, 5.2.17: success or failure
 
@@ -306,10 +307,10 @@ class SmppCodec:
         # A part may end inside a character: only the joined text can tell.
         lost = lost and place is None
         notes = ("unreadable",) if lost or not sound or not sender else ()
-        to = clean(short.destination.decode("ascii", "replace"))
+        to = _shown(short.destination.decode("ascii", "replace"))
         message = InboundMessage(
             key=_content_key(short),
-            sender=Address(AddressKind.PHONE, sender or clean(number) or "unknown"),
+            sender=Address(AddressKind.PHONE, sender or _shown(number) or "unknown"),
             text=text,
             raw=frame,
             to=to,
@@ -411,6 +412,12 @@ def _phone(number: str) -> str | None:
     if len(digits) == 13 and digits.startswith("861") and digits.isdigit():
         return "+" + digits
     return e164(number)
+
+
+def _shown(number: str) -> str:
+    """What is no number we know, as far as the protocol has room for it: what is
+    longer is garbage, and one that no column takes would be brought for ever."""
+    return clean(number)[:LONGEST_ADDRESS]
 
 
 def _unreadable(short: pdu.Short, frame: bytes) -> ChannelTrouble:

@@ -414,6 +414,19 @@ def test_an_odd_sender_is_kept_with_a_note() -> None:
     assert found.content.notes == ("unreadable",)
 
 
+@pytest.mark.parametrize("octets", [b"9" * 300, b"\xff" * 60_000])
+def test_a_sender_of_any_length_can_be_stored(octets: bytes) -> None:
+    """H-9: one that can't would be brought again for ever, with all beside it."""
+    numbers = b"\0\1\1%b\0\1\1%b\0" % (octets, octets)
+    frame = pdu.frame(pdu.DELIVER_SM, 1, numbers + b"\0" * 9 + b"\2hi")
+    found = codec().decode(frame)
+    assert isinstance(found, Delivery)
+    assert isinstance(found.content, InboundMessage)
+    assert len(found.content.sender.value) == 64
+    assert found.content.text == "hi"
+    assert found.content.raw == frame
+
+
 def test_a_header_beyond_the_body_is_text_with_a_note() -> None:
     """S-48"""
     content = said(b"\xffabc", esm_class=0x40).content
