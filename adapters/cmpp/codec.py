@@ -183,7 +183,8 @@ class CmppCodec:
             raise Malformed("SUBMIT_RESP has an odd length")
         msg_id, result = form.unpack(frame)
         if result == 0:
-            return Answer(sequence, str(msg_id))
+            # Taken, and not numbered: a report may not find it by a 0 of many.
+            return Answer(sequence, str(msg_id) if msg_id else "")
         return Answer(sequence, codes.refusal(result, self._codes, self._version))
 
     def _login_answer(self, pdu: ConnectResp) -> LoginAnswer:
@@ -221,6 +222,8 @@ class CmppCodec:
             report = decode_report(octets)
         except WireError:
             return _trouble("unreadable_report", raw)
+        if not report.msg_id:
+            return _trouble("unreadable_report", raw)  # names no message
         id, stat = str(report.msg_id), report.stat
         if not stat.isprintable():
             stat = "".join(filter(str.isprintable, stat))

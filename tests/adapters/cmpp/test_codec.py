@@ -556,6 +556,16 @@ def test_a_report_that_can_not_be_read_is_kept_for_staff() -> None:
     assert b"short" in found.raw
 
 
+@BOTH
+def test_a_0_is_no_number_of_a_message(version: int) -> None:
+    """C-4: two that are taken without one are not mixed up by a report without one."""
+    answer = codec(version).decode(tables.submit_resp(version, 5, 0, 0))
+    assert answer == Answer(5, "")
+    told = received(version, tables.report(version, 0, "DELIVRD", NUMBER), report=1)
+    assert isinstance(told, ChannelTrouble)
+    assert told.code == "unreadable_report"
+
+
 @pytest.mark.parametrize("done", ["", "26112010", "2613201001", "²²²²²²²²²²"])
 def test_a_time_that_is_none_tells_none(done: str) -> None:
     table = bytearray(tables.report(V2, msg_id(), "DELIVRD", NUMBER))
