@@ -70,7 +70,6 @@ class Capabilities:
     max_length: int  # longest text, all segments together, in `encoding` units
     # Characters in a lone segment and in one of several; None: not billed by segment.
     segments: tuple[int, int] | None = None
-    rich_text: bool = False  # carries HTML beside the plain text
     subject: bool = False  # carries a subject line
     delivery_receipts: bool = False  # else `accepted` is the last state we will see
     proactive: bool = True  # may write first; else only reply
@@ -204,7 +203,6 @@ class OutboundMessage:
     to: Address
     text: str
     subject: str = ""
-    html: str = ""
     template: TemplateUse | None = None  # set where `free_text` is false
     in_reply_to: str = ""  # provider id of the inbound message this answers
     references: tuple[str, ...] = ()  # provider ids of the thread, oldest first

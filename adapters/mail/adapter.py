@@ -31,7 +31,6 @@ CAPABILITIES = Capabilities(
     address_kinds=frozenset({AddressKind.EMAIL}),
     encoding=TextEncoding.UTF8,
     max_length=64 * 1024,
-    rich_text=True,
     subject=True,
     # Most reports tell a failure only; one may still follow `accepted`.
     delivery_receipts=False,

@@ -54,7 +54,6 @@ def capabilities(settings: Settings) -> Capabilities:
         encoding=TextEncoding.UCS2 if sms else TextEncoding.UTF8,
         max_length=MAX_LENGTH[settings.medium],
         segments=(70, 67) if sms else None,
-        rich_text=email,
         subject=email,
         delivery_receipts=sms,
         proactive=not window,

@@ -329,7 +329,6 @@ def message(
         text=text,
         template=template,
         subject=str(extras.get("subject", "")),
-        html=str(extras.get("html", "")),
         in_reply_to=str(extras.get("in_reply_to", "")),
         references=tuple(extras.get("references", ())),
         reply_token=str(extras.get("reply_token", "")),

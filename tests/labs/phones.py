@@ -42,7 +42,6 @@ MAIL = Capabilities(
     address_kinds=frozenset({AddressKind.EMAIL}),
     encoding=TextEncoding.UTF8,
     max_length=65536,
-    rich_text=True,
     subject=True,
     rate_per_second=1000.0,
 )

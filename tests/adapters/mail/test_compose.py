@@ -55,14 +55,6 @@ def test_a_plain_answer() -> None:
         assert mail[absent] is None
 
 
-def test_html_stands_beside_the_plain_text() -> None:
-    mail = parsed(replace(ANSWER, html="<p>请带<b>身份证</b></p>"))
-    assert mail.get_content_type() == "multipart/alternative"
-    plain, html = mail.iter_parts()
-    assert plain.get_content().splitlines() == ANSWER.text.splitlines()
-    assert html.get_content().strip() == "<p>请带<b>身份证</b></p>"
-
-
 def test_threads() -> None:
     long = "<" + "x" * 150 + "@mail.example>"
     mail = replace(ANSWER, in_reply_to=long, references=("<a@b.c>", "<d@e.f>"))
@@ -165,16 +157,6 @@ def stdlib_body(message: OutboundMessage) -> bytes:
 def test_a_body_is_byte_for_byte_the_standard_library_s(text: str) -> None:
     message = replace(ANSWER, text=text)
     assert raw(message).endswith(stdlib_body(message))
-
-
-@given(HOSTILE, HOSTILE)
-def test_texts_beside_each_other_are_read_as_they_were(text: str, html: str) -> None:
-    message = replace(ANSWER, text=text, html=html or "x")
-    for part, said in zip(
-        parsed(message).iter_parts(), (text, html or "x"), strict=True
-    ):
-        read = part.get_content().replace("\r\n", "\n")
-        assert read == f"{clean(said).removesuffix(chr(10))}\n"
 
 
 @given(HOSTILE, HOSTILE)
