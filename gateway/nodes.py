@@ -13,9 +13,10 @@ from gateway import VERSION
 from gateway import database as db
 from gateway.clock import Clock
 from gateway.database import from_micros, to_micros
-from gateway.leases import DATABASE_NOW, Ask
+from gateway.leases import DATABASE_NOW, LASTS, Ask
 from gateway.roles import Role, named
 from gateway.space import Storage, storage_of
+from gateway.tenure import Peer
 
 LATE = timedelta(seconds=11)  # two heartbeats of a process didn't come
 ALIVE = timedelta(seconds=20)  # a process that was seen so recently
@@ -109,13 +110,18 @@ async def crashes(ask: Ask, roles: frozenset[Role], at: datetime) -> int:
     return sum(bool(_report(row["report"]).get("ended")) for row in ours)
 
 
-async def living(ask: Ask, role: Role, at: datetime) -> int:
-    """How many processes with this role are there."""
+async def peers(ask: Ask, role: Role, at: datetime) -> list[Peer]:
+    """The processes with this role that live for certain: one whose leases have run
+    out since is none any more, or others would leave their work to the dead."""
     found = await ask(
-        "SELECT roles FROM nodes WHERE stopped_at IS NULL AND seen_at >= ?",
-        to_micros(at - ALIVE),
+        "SELECT id, roles, report FROM nodes WHERE stopped_at IS NULL AND seen_at >= ?",
+        to_micros(at - LASTS),
     )
-    return sum(role in row["roles"].split(",") for row in found)
+    return [
+        Peer(row["id"], frozenset(_report(row["report"]).get("takes", ())))
+        for row in found
+        if role in row["roles"].split(",")
+    ]
 
 
 async def every(ask: Ask, at: datetime) -> list[NodeView]:

@@ -30,7 +30,7 @@ from gateway.roles import EVERY, Role
 from gateway.signals import Signals
 from gateway.space import Storage
 from gateway.supervisor import Part, Supervisor, beat
-from gateway.tenure import Duty, Tenure
+from gateway.tenure import Duty, Peer, Tenure
 from gateway.watchdog import Watchdog
 from gateway.workdays import corrections
 
@@ -228,17 +228,16 @@ class Runtime:
             log.critical("process.crash_loop", ends=crashes, waits=seconds)
             self._tenure.back_off(seconds)
 
-    async def _peers(self) -> int:
+    async def _peers(self) -> list[Peer]:
         now = await nodes.now(self._ask, self.core.clock)
-        return await nodes.living(self._ask, Role.SENDER, now)
+        return await nodes.peers(self._ask, Role.SENDER, now)
 
     async def _beat(self) -> None:
         beats = 0
         shown: frozenset[str] = frozenset()
         while True:
             now = await nodes.now(self._ask, self.core.clock)
-            report = {"parts": self.report(), "storage": asdict(self.storage())}
-            await nodes.seen(self._ask, self.core.node_id, now, report)
+            await nodes.seen(self._ask, self.core.node_id, now, self._said())
             if not self._alone:
                 await self._hear_of_storage(now)
             if shown != (shown := self.troubles()):
@@ -248,6 +247,13 @@ class Runtime:
                 await self.recover(now)
             beat()
             await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    def _said(self) -> dict[str, Any]:
+        return {
+            "parts": self.report(),
+            "storage": asdict(self.storage()),
+            "takes": sorted(self._tenure.takes()),
+        }
 
     async def _hear_of_storage(self, now: datetime) -> None:
         found = await nodes.every(self._ask, now)

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ BACK_OFF_SECONDS = 30.0  # who lost to another leaves it alone so long (F-4)
 SHARE_SECONDS = 5.0  # between two pieces given away to whoever has less
 MODEST_SECONDS = 3.0  # a free one is left to whoever has less for so long
 HELD_SECONDS = (LASTS - MARGIN).total_seconds()
+# For whom it was given away may have died meanwhile: then it was free no longer than
+# that of a dead process is.
+GIVEN_SECONDS = LASTS.total_seconds()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +41,14 @@ class Duty:
     shared: bool = False  # counts when pieces are shared out evenly
 
 
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A process that could have shared duties and lives, as its heartbeat said."""
+
+    node_id: int
+    takes: frozenset[str]  # the leases that it would take if they were free
+
+
 @dataclass(slots=True)
 class _Held:
     duty: Duty
@@ -45,15 +57,15 @@ class _Held:
 
 
 class Tenure:
-    """`peers` counts the processes, this one too, that could have shared duties; where
-    nobody else can be there (SQLite) it is None."""
+    """`peers` tells of those that live; where nobody else can be there (SQLite) it is
+    None."""
 
     def __init__(
         self,
         core: Core,
         ask: Ask,
         duties: Sequence[Duty],
-        peers: Callable[[], Awaitable[int]] | None,
+        peers: Callable[[], Awaitable[Sequence[Peer]]] | None,
     ) -> None:
         self._core = core
         self._ask = ask
@@ -63,6 +75,7 @@ class Tenure:
         self._not_before: dict[str, float] = {}  # this process backs off
         self._free_since: dict[str, float] = {}
         self._lost: set[str] = set()  # and nobody was seen with it yet
+        self._given: set[str] = set()  # likewise
         self._renew_at = 0.0
         self._share_at = core.clock.monotonic() + SHARE_SECONDS
         self._stepping = asyncio.Lock()
@@ -71,6 +84,17 @@ class Tenure:
         """What holds now by this process's own count, in no particular order."""
         now = self._core.clock.monotonic()
         return {n: one.lease for n, one in self._held.items() if now < one.until}
+
+    def takes(self) -> frozenset[str]:
+        """What others may give to this process: for its heartbeat."""
+        now = self._core.clock.monotonic()
+        return frozenset(
+            name
+            for name, duty in self._duties.items()
+            if duty.shared
+            and name not in self._held
+            and now >= self._not_before.get(name, 0.0)
+        )
 
     async def run(self) -> None:
         while True:
@@ -137,7 +161,7 @@ class Tenure:
         # Where nobody else can be there, an owner that is named is dead.
         alone = self._peers is None
         owners = {} if alone else await leases.owners(self._ask)
-        fair = await self._fair_share()
+        fair = self._fair_share(await self._others())
         for name in missing:
             if owners.get(name) not in (None, self._core.node_id):
                 self._has_owner(name)
@@ -146,6 +170,7 @@ class Tenure:
 
     def _has_owner(self, name: str) -> None:
         self._free_since.pop(name, None)
+        self._given.discard(name)
         if name in self._lost:
             self._lost.discard(name)
             self._not_before[name] = self._core.clock.monotonic() + BACK_OFF_SECONDS
@@ -164,6 +189,9 @@ class Tenure:
         found = await leases.take(self._ask, duty.name, core.node_id, core.clock.now())
         if found is None:
             return
+        if duty.name in self._given:  # nobody wanted it after all
+            self._given.discard(duty.name)
+            self._share_at = asked + BACK_OFF_SECONDS
         self._lost.discard(duty.name)
         self._free_since.pop(duty.name, None)
         self._held[duty.name] = _Held(duty, found, asked + HELD_SECONDS)
@@ -177,18 +205,39 @@ class Tenure:
         if self._peers is None or now < self._share_at:
             return
         self._share_at = now + SHARE_SECONDS
+        if (gift := await self._gift()) is not None:
+            await self._give(gift)
+            self._given.add(gift.duty.name)
+            self._not_before[gift.duty.name] = now + GIVEN_SECONDS
+
+    async def _gift(self) -> _Held | None:
+        """What is too much here, and would be taken at once by one who has less; only
+        after the last one was."""
+        others = await self._others()
+        fair = self._fair_share(others)
         pieces = self._pieces()
-        if len(pieces) > await self._fair_share():
-            await self._give(pieces[-1])
-            self._not_before[pieces[-1].duty.name] = now + BACK_OFF_SECONDS
+        if self._given or len(pieces) <= fair:
+            return None
+        poor = await self._with_less_than(fair, others)
+        wanted = {name for one in poor for name in one.takes}
+        return next((p for p in reversed(pieces) if p.duty.name in wanted), None)
 
     def _pieces(self) -> list[_Held]:
         return [one for one in self._held.values() if one.duty.shared]
 
-    async def _fair_share(self) -> int:
+    async def _others(self) -> Sequence[Peer]:
+        found = () if self._peers is None else await self._peers()
+        return [one for one in found if one.node_id != self._core.node_id]
+
+    def _fair_share(self, others: Sequence[Peer]) -> int:
         total = sum(duty.shared for duty in self._duties.values())
-        peers = 1 if self._peers is None else await self._peers()
-        return math.ceil(total / max(peers, 1))
+        return math.ceil(total / (1 + len(others)))
+
+    async def _with_less_than(self, fair: int, others: Sequence[Peer]) -> list[Peer]:
+        shared = {name for name, duty in self._duties.items() if duty.shared}
+        owners = await leases.owners(self._ask)
+        had = Counter(node for name, node in owners.items() if name in shared)
+        return [one for one in others if had[one.node_id] < fair]
 
     async def _give(self, one: _Held) -> None:
         await one.duty.end(True)

@@ -22,6 +22,7 @@ from gateway import keys, leases
 from gateway.members import consent
 from tests.labs import frozen
 from tests.labs.cluster import (
+    SOON,
     Cluster,
     clustered,
     health,
@@ -188,6 +189,13 @@ async def test_a_dead_owner_is_followed_within_its_lease(cluster: Cluster) -> No
     await cluster.check(people, unknown=WINDOW)
     # Nobody but the owner had the account: the ledgers don't overlap in time.
     assert min(one.at for one in ledger(second)) > max(one.at for one in ledger(first))
+    # Nor does it leave a part of the work to the one that is dead.
+    await until(lambda: lives_alone(second), SOON)
+    assert not logged(second, "lease.given")
+
+
+async def lives_alone(gateway: Installation) -> bool:
+    return len((await health(gateway))["nodes"]) == 1
 
 
 async def test_an_account_of_one_session_does_not_flap(cluster: Cluster) -> None:

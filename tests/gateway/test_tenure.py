@@ -13,9 +13,11 @@ from gateway.errors import StorageUnavailable
 from gateway.leases import Lease
 from gateway.tenure import (
     BACK_OFF_SECONDS,
+    GIVEN_SECONDS,
     HELD_SECONDS,
     SHARE_SECONDS,
     Duty,
+    Peer,
     Tenure,
 )
 
@@ -28,7 +30,7 @@ class Process:
 
     core: Core
     node_id: int
-    peers: int = 1
+    others: list["Process | Peer"] = field(default_factory=list)
     names: tuple[str, ...] = NAMES
     cut: bool = False
     at_work: dict[str, Lease] = field(default_factory=dict)
@@ -49,8 +51,12 @@ class Process:
 
         return Duty(name=name, begin=begin, end=end, shared=True)
 
-    async def _peers(self) -> int:
-        return self.peers
+    async def _peers(self) -> list[Peer]:
+        """As the heartbeats tell, which come a moment later."""
+        return [one if isinstance(one, Peer) else one.told() for one in self.others]
+
+    def told(self) -> Peer:
+        return Peer(self.node_id, self.tenure.takes())
 
     async def _ask(self, sql: str, /, *values: object) -> list[db.Row]:
         if self.cut:
@@ -91,7 +97,7 @@ async def test_nobody_else_gets_it_while_it_is_renewed(
     first: Process, clock: ManualClock
 ) -> None:
     await first.look()
-    second = Process(first.core, 2, peers=2)
+    second = Process(first.core, 2, [first])
     for _ in range(5):
         clock.advance(timedelta(seconds=2))
         first.core.node_id = 1
@@ -172,8 +178,8 @@ async def test_two_processes_come_to_half_each(
     first: Process, clock: ManualClock
 ) -> None:
     await first.look()
-    second = Process(first.core, 2, peers=2)
-    first.peers = 2
+    second = Process(first.core, 2, [first])
+    first.others = [second]
     for _ in range(20):
         clock.advance(timedelta(seconds=2))
         await first.look()
@@ -188,17 +194,65 @@ async def test_two_processes_come_to_half_each(
 async def test_what_was_given_away_is_not_taken_back_at_once(
     first: Process, clock: ManualClock
 ) -> None:
-    """F-4: also where the one it is meant for is slow to take it."""
+    """F-4: also where the one it is meant for is slow to take it; but where that one
+    is gone it is not without an owner for longer than after any death."""
+    assert leases.LASTS.total_seconds() >= GIVEN_SECONDS
     await first.look()
-    first.peers = 2
+    first.others = [Peer(2, frozenset(NAMES))]
     clock.advance(timedelta(seconds=SHARE_SECONDS))
     await first.look()
     [given] = set(NAMES) - set(first.at_work)
-    for _ in range(int(BACK_OFF_SECONDS / 2) - 1):
-        clock.advance(timedelta(seconds=2))
+    for _ in range(int(GIVEN_SECONDS / 2)):
         await first.look()
         assert given not in first.at_work
-    assert [name for name, _ in first.ended].count(given) == 1
+        clock.advance(timedelta(seconds=2))
+    await first.look()
+    assert given in first.at_work
+    for _ in range(int(BACK_OFF_SECONDS / 2) - 1):  # nor does it try that again soon
+        clock.advance(timedelta(seconds=2))
+        await first.look()
+    assert len(first.ended) == 1
+
+
+async def test_nothing_is_given_to_who_would_not_take_it(
+    first: Process, clock: ManualClock
+) -> None:
+    """F-4: it may have lost the account a moment ago, or be in a crash loop (F-7);
+    then nobody would have it."""
+    await first.look()
+    second = Process(first.core, 2, [first])
+    second.tenure.back_off(3 * SHARE_SECONDS)
+    first.others = [second]
+    for _ in range(2):
+        clock.advance(timedelta(seconds=SHARE_SECONDS))
+        await first.look()
+        await second.look()
+        assert set(first.at_work) == set(NAMES)
+    clock.advance(timedelta(seconds=SHARE_SECONDS))
+    await first.look()
+    await second.look()
+    assert len(second.at_work) == 1
+
+
+async def test_who_has_its_share_is_given_nothing(
+    first: Process, clock: ManualClock
+) -> None:
+    """Of three, one has none because it backs off: the two others keep what they
+    have, or they would hand it to and fro."""
+    await first.look()
+    second, third = Process(first.core, 2, [first]), Peer(3, frozenset())
+    first.others = [second]
+    for _ in range(8):
+        clock.advance(timedelta(seconds=2))
+        await first.look()
+        await second.look()
+    first.others, second.others = [second, third], [first, third]
+    before = dict(first.at_work), dict(second.at_work)
+    for _ in range(20):
+        clock.advance(timedelta(seconds=2))
+        await first.look()
+        await second.look()
+    assert (first.at_work, second.at_work) == before
 
 
 async def test_a_stopping_process_leaves_at_once(first: Process) -> None:
