@@ -340,6 +340,44 @@
     if (stream() && stream().scrollTop < 8) takeNewRows();
   }
 
+  // What stands on the page is told to be of then, until it is renewed.
+  const STALE_MS = 3000; // a restart or a change of networks may be over by then
+  const ANSWER_MS = 15000; // what is renewed by itself waits no longer for it
+  let staleTimer = 0;
+
+  const staleStrip = () => one("#stale .warning-strip"); // the sandbox has none
+  const isRenewed = (node) => Boolean(node?.matches?.("[data-live]"));
+
+  function lost(at) {
+    document.body.dataset.liveState = "off";
+    staleTimer ||= setTimeout(tellStale, STALE_MS, at);
+  }
+
+  function tellStale(at) {
+    const strip = staleStrip();
+    if (!strip) return;
+    const t = at.toLocaleTimeString(document.documentElement.lang, { hour12: false });
+    one("span", strip).textContent = word("stale", { t });
+    strip.hidden = false;
+  }
+
+  function found() {
+    clearTimeout(staleTimer);
+    staleTimer = 0;
+    document.body.dataset.liveState = "on";
+    staleStrip()?.toggleAttribute("hidden", true);
+  }
+
+  // A server that stands still keeps its connections: only who asks finds out.
+  function renewalFailed(event) {
+    const { elt, xhr } = event.detail;
+    if (!isRenewed(elt)) return false;
+    if (!xhr.status || xhr.status >= 502) {
+      lost(new Date(Date.now() - (event.type === "htmx:timeout" ? ANSWER_MS : 0)));
+    }
+    return true;
+  }
+
   const EVENTS = ["review", "broadcast", "daily", "channel", "sandbox", "node"];
 
   function connect() {
@@ -347,12 +385,12 @@
     if (!root || source) return;
     source = new EventSource(root.dataset.events);
     source.addEventListener("open", () => {
-      document.body.dataset.liveState = "on";
+      found();
       if (missed) catchUp();
       missed = false;
     });
     source.addEventListener("error", () => {
-      document.body.dataset.liveState = "off";
+      lost(new Date());
       missed = true;
       if (source.readyState === EventSource.CLOSED) {
         source = null;
@@ -546,6 +584,7 @@
 
   document.addEventListener("htmx:configRequest", (event) => {
     event.detail.headers["X-CSRF-Token"] = csrf();
+    if (isRenewed(event.detail.elt)) event.detail.timeout = ANSWER_MS;
   });
 
   // A refused form comes back as 422 with the same partial and its errors.
@@ -582,6 +621,8 @@
   }
 
   document.addEventListener("htmx:afterRequest", (event) => {
+    const { elt, successful } = event.detail;
+    if (successful && isRenewed(elt) && source?.readyState === EventSource.OPEN) found();
     const sent = event.detail.requestConfig?.elt;
     // A preview, which the box itself asks for, sends nothing.
     const form = sent?.matches?.("[data-answer]") ? null : sent?.closest?.("form[data-draft]");
@@ -603,11 +644,16 @@
   });
 
   document.addEventListener("toast", (event) => showToast(event.detail));
-  // The answer's own words are shown where it brings some.
-  document.addEventListener("htmx:responseError", ({ detail }) => {
-    if (!detail.xhr.getResponseHeader("HX-Trigger")) showToast({ text: word("failed"), tone: "bad" });
+  // The answer's own words are shown where it brings some. Whoever did nothing is told
+  // of no failure: what is shown is stale, and says so.
+  document.addEventListener("htmx:responseError", (event) => {
+    const silent = renewalFailed(event) || event.detail.xhr.getResponseHeader("HX-Trigger");
+    if (!silent) showToast({ text: word("failed"), tone: "bad" });
   });
-  document.addEventListener("htmx:sendError", () => showToast({ text: word("offline"), tone: "bad" }));
+  document.addEventListener("htmx:sendError", (event) => {
+    if (!renewalFailed(event)) showToast({ text: word("offline"), tone: "bad" });
+  });
+  document.addEventListener("htmx:timeout", renewalFailed);
 
   addEventListener("beforeunload", (event) => {
     if (one("[data-answer]")?.value.trim()) event.preventDefault();

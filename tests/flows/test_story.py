@@ -235,6 +235,23 @@ async def test_those_in_doubt_are_decided_on_together(walk: Walk) -> None:
         await expect(boxes).to_have_count(1)
 
 
+async def test_a_page_that_nothing_reaches_says_so(walk: Walk) -> None:
+    """And nobody who did nothing is told that it failed."""
+    desk = await walk.staff(DIRECTOR)
+    await walk.open(desk, "/channels")
+    strip = desk.locator("#stale .warning-strip")
+    await expect(strip).to_be_hidden()
+    await desk.context.set_offline(True)
+    await desk.evaluate("htmx.trigger('#channel-cards', 'live')")
+    await expect(strip).to_contain_text(re.compile(r"停在 \d+:\d\d:\d\d 的情况"))
+    assert await desk.locator(".toast").count() == 0
+    await desk.context.set_offline(False)
+    await desk.evaluate("htmx.trigger('#channel-cards', 'live')")
+    await expect(strip).to_be_hidden()
+    told = re.compile("ERR_INTERNET_DISCONNECTED|^htmx:")  # what Chromium and htmx log
+    walk.faults[:] = [fault for fault in walk.faults if not told.search(fault)]
+
+
 async def place(page: Page, what: str) -> FloatRect:
     box = await page.locator(what).first.bounding_box()
     assert box is not None
