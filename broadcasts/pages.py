@@ -276,6 +276,7 @@ async def show_report(request: web.Request, actor: Actor) -> web.StreamResponse:
         started_at=found.broadcast.started_at,
         finished_at=found.broadcast.finished_at,
         progress=await view.progress(core, found),
+        shortfalls=await view.shortfalls(found.broadcast.id),
         left_out=await view.left_out(found.broadcast.left_out),
         printed={"at": core.clock.now(), "by": actor.name},
     )

@@ -114,6 +114,38 @@ class Recipient:
         return REASONS.get(self.reason) or words.reason(self.reason)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shortfall:
+    """So many were not reached, and why."""
+
+    state: OutboundState
+    reason: str  # code
+    number: int
+
+    @property
+    def reason_text(self) -> str:
+        return REASONS.get(self.reason) or words.reason(self.reason)
+
+
+async def shortfalls(broadcast_id: int) -> list[Shortfall]:
+    """Of everybody whose message is over or in doubt without having come through, the
+    most frequent first. What waits may still come; what was cancelled is no riddle."""
+    found = await db.rows(
+        "SELECT state, reason, COUNT(*) AS n FROM outbox WHERE broadcast_id = ? "
+        f"AND {sweep.NOTEWORTHY} AND state NOT IN ('queued', 'sending') "
+        "GROUP BY state, reason ORDER BY n DESC, state, reason",
+        broadcast_id,
+    )
+    return [
+        Shortfall(
+            state=OutboundState(row["state"]),
+            reason=row["reason"],
+            number=int(row["n"]),
+        )
+        for row in found
+    ]
+
+
 def reason_of(core: Core, one: Recipient) -> str:
     """Why it came so; also of what the channel took and never told more of (C-7): that
     is no failure, it may well have arrived."""

@@ -15,6 +15,7 @@ from broadcasts.recipients import (
     LEFT_OUT,
     Overview,
     Recipient,
+    Shortfall,
     reason_of,
 )
 from broadcasts.tables import Broadcast
@@ -26,7 +27,7 @@ from gateway.outbox import account, queries
 from gateway.outbox.receipts import WAITS
 from gateway.outbox.report import Report, reports
 from gateway.phrases import phrase
-from gateway.status import BroadcastState, Bucket, OutboundState
+from gateway.status import BroadcastState, Bucket, OutboundState, count_as
 from gateway.tables import Member
 
 _B = BroadcastState
@@ -238,6 +239,20 @@ async def left_out(stored: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         }
         for one in stored
     ]
+
+
+async def shortfalls(id: int) -> list[dict[str, Any]]:
+    """Why some were not reached: kinds of reasons, with how many."""
+    return [
+        {"label": _shortfall(one), "number": one.number}
+        for one in await recipients.shortfalls(id)
+    ]
+
+
+def _shortfall(one: Shortfall) -> str:
+    label = phrase(BUCKET_LABELS[count_as(one.state)])
+    why = phrase(one.reason_text)
+    return phrase("{channel}：{why}", channel=label, why=why) if why else label
 
 
 _UNSERVED = "{channel}暂时没有进程负责，{n} 人在等；有进程接手后自动接着发。"

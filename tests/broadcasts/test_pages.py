@@ -375,8 +375,11 @@ async def test_the_page_shows_the_run_and_who_failed(
         assert words in page, words
     assert "党员1" in await read(clerk, f"{path}?state=unknown")
     assert "党员1" not in await read(clerk, f"{path}?state=failed")
-    assert "结果不明" in await read(clerk, f"{path}/print")
-    assert "2026-" in await read(clerk, f"{path}/print")  # paper is read next year, too
+    report = await read(clerk, f"{path}/print")
+    assert "2026-" in report  # paper is read next year, too
+    assert re.search(r"被拒绝：[^<]+　1</div>", report)
+    assert re.search(r"结果不明：[^<]+　1</div>", report)
+    assert "党员1" not in report  # it says how many, and why; the list says who
     sms.answers.clear()
     answer = await clerk.post(f"{path}/again", {"unknown": "1", "reason": ""})
     assert "bad" in unquote(answer.headers["Set-Cookie"])
