@@ -360,17 +360,6 @@ async def entries_to_add() -> Sequence[Mapping[str, Any]]:
     return found
 
 
-async def health(core: Core) -> Mapping[str, Any]:
-    """What /healthz tells: how long the queue still lasts, and what went wrong."""
-    waiting = await queue()
-    checked = sum(not item.sample for item in waiting)
-    state = await state_of_today(core)
-    warning = PROBLEMS.get(state, "")
-    if not checked:
-        warning = PROBLEMS["unchecked" if waiting else "empty"]
-    return {"queue": len(waiting), "checked": checked, "warning": warning}
-
-
 async def fill_queue(entry_ids: Sequence[int]) -> None:
     """Queue entries in this order; for the demonstration data."""
     await DailyItem.bulk_create(

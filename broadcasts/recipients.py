@@ -84,11 +84,6 @@ class Overview:
         planning = self.broadcast.state == BroadcastState.PLANNING
         return planning or sum(self.states.values()) == self.broadcast.planned
 
-    @property
-    def open_questions(self) -> int:
-        """Messages of which nobody can say whether they arrived."""
-        return self.counts[Bucket.UNKNOWN]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipient:

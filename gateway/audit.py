@@ -64,12 +64,6 @@ def digest(entry: Audit) -> str:
     return hashlib.sha256(line.encode()).hexdigest()
 
 
-async def broken_links() -> list[int]:
-    """Ids of entries that were changed, or whose predecessor is missing."""
-    _, broken = await check(rows)
-    return broken
-
-
 async def check(read: Read) -> tuple[int, list[int]]:
     """How many entries there are, and the ids of the broken ones; read in slices."""
     checked, last, previous = 0, 0, ""

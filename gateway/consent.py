@@ -60,11 +60,6 @@ def opt_out_strength(
     )
 
 
-def is_opt_out(text: str, words: Collection[str] = OPT_OUT_WORDS) -> bool:
-    """Whether the whole message is an opt-out word, sure or not."""
-    return opt_out_strength(text, words) is not None
-
-
 def opt_out_prefix(text: str, words: Collection[str] = OPT_OUT_WORDS) -> str | None:
     """What else was written after a certain opt-out word: "退订 我想问…".
 

@@ -23,8 +23,6 @@ class PromptKind(StrEnum):
     RSVP = "rsvp"
     RATING = "rating"
     BINDING = "binding"
-    MENU = "menu"
-    SURVEY = "survey"
 
 
 Option = tuple[str, tuple[str, ...]]

@@ -109,25 +109,6 @@ class WorkingHours:
             start <= now < end for start, end in self.spells
         )
 
-    def next_open(self, at: datetime, calendar: Calendar) -> datetime:
-        """`at` itself while open, else the next opening; UTC."""
-        if self.is_open(at, calendar):
-            return at.astimezone(UTC)
-        today = at.astimezone(self.timezone).date()
-        return next(
-            opening
-            for day in calendar.working_days_after(today - DAY)
-            for opening in self._openings(day)
-            if opening > at
-        )
-
-    def _openings(self, day: date) -> list[datetime]:
-        starts = (start for start, _ in self.spells)
-        return [
-            datetime.combine(day, start, self.timezone).astimezone(UTC)
-            for start in starts
-        ]
-
 
 class Unit(StrEnum):
     """In what the countdown to a deadline is told."""

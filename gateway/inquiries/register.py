@@ -7,7 +7,7 @@ from typing import Any
 from gateway import sla
 from gateway.actors import GATEWAY, Actor
 from gateway.channels import Reach
-from gateway.contract import Address, AddressKind, MessageKind
+from gateway.contract import Address, MessageKind
 from gateway.core import Core
 from gateway.errors import RequestError
 from gateway.inquiries import matters, timeline
@@ -175,9 +175,3 @@ async def home_centre(member_id: int | None) -> Organisation:
     if top is None:
         raise RequestError("no_organisation", "add an organisation first", status=409)
     return top
-
-
-def address_of(inquiry: Inquiry) -> Address | None:
-    if not inquiry.value:
-        return None
-    return Address(AddressKind(inquiry.kind), inquiry.value)

@@ -308,12 +308,3 @@ async def move(
     waiting = [id for id, row in current.items() if row["state"] == "queued"]
     found = [Move(id, state, reason, detail) for id in waiting]
     return len(await moves.advance(found, now))
-
-
-async def counts(broadcast_id: int) -> Mapping[str, int]:
-    """Rows of a broadcast by state, one by one: what its tallies must agree with."""
-    found = await db.rows(
-        "SELECT state, COUNT(*) AS n FROM outbox WHERE broadcast_id = ? GROUP BY state",
-        broadcast_id,
-    )
-    return {row["state"]: int(row["n"]) for row in found}

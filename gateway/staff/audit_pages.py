@@ -136,7 +136,7 @@ def _visible(actor: Actor) -> Q:
 
 
 async def _chain(request: web.Request) -> dict[str, Any]:
-    """The latest links; all of them are for `audit.broken_links`, which takes long."""
+    """The latest links; all of them are for `run.py verify`, which takes long."""
     latest = await Audit.all().order_by("-id").limit(_CHECKED)
     broken = sum(audit.digest(entry) != entry.hash for entry in latest)
     broken += sum(new.previous != old.hash for new, old in pairwise(latest))

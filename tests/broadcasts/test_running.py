@@ -57,7 +57,7 @@ async def test_a_notice_runs_from_approval_to_its_end(
     await tick(core)
     overview = await recipients.overview(county.clerk, broadcast.id)
     assert overview.broadcast.state == "finished"
-    assert overview.open_questions == 1
+    assert overview.counts[Bucket.UNKNOWN] == 1
     assert sms.sent[0].text == "党员0同志，周五开会。参加回1，不参加回2。拒收请回复R"
     assert Counter(sms.to).most_common(1)[0][1] == 1
 

@@ -124,22 +124,22 @@ def test_a_binding_code_is_an_option_like_any_other() -> None:
 
 def test_a_word_that_two_options_share_is_ambiguous() -> None:
     prompt = Prompt(
-        kind=PromptKind.SURVEY, options=(option("a", "1 好"), option("b", "2 好吧"))
+        kind=PromptKind.RATING, options=(option("a", "1 好"), option("b", "2 好吧"))
     )
     assert read_reply("好吧", prompt) == Match("b")
     shared = Prompt(
-        kind=PromptKind.SURVEY, options=(option("a", "会"), option("b", "会"))
+        kind=PromptKind.RATING, options=(option("a", "会"), option("b", "会"))
     )
     assert read_reply("会", shared) == Ambiguous(("a", "b"))
 
 
 def test_a_polite_word_that_is_an_option_counts() -> None:
-    prompt = Prompt(kind=PromptKind.SURVEY, options=(option("yes", "好"),))
+    prompt = Prompt(kind=PromptKind.RATING, options=(option("yes", "好"),))
     assert read_reply("好", prompt) == Match("yes")
 
 
 def test_an_empty_word_accepts_nothing() -> None:
-    prompt = Prompt(kind=PromptKind.MENU, options=(("x", ("",)), ("y", ("我",))))
+    prompt = Prompt(kind=PromptKind.RATING, options=(("x", ("",)), ("y", ("我",))))
     assert read_reply("。", prompt) == NoMatch()
     assert read_reply("我", prompt) == Match("y")
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.consent import is_opt_out
+from gateway.consent import opt_out_strength
 from gateway.tokens import one_time_code, short_code, sign, verify
 
 KEY = bytes(range(32))
@@ -101,7 +101,7 @@ def test_short_codes_have_no_look_alikes_and_no_meaning() -> None:
     for pair in ("O0", "I1", "L1", "S5", "B8", "Z2", "G6", "Q0", "D0", "UV"):
         assert len(letters & set(pair)) <= 1
     assert not letters & set("YNTRX")
-    assert not any(is_opt_out(code) for code in codes)
+    assert not any(opt_out_strength(code) for code in codes)
 
 
 def test_a_code_has_to_be_numbered() -> None:
