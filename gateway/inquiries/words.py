@@ -127,6 +127,7 @@ CARRIERS: Mapping[str, str] = {
     "unmapped": "运营商自己的代码，请向他们要说明",
     "ConnectionRefusedError": "对方拒绝连接",
     "ConnectionResetError": "对方断开了连接",
+    "ServerDisconnectedError": "对方断开了连接",
     "TimeoutError": "连接超时",
 }
 

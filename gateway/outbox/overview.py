@@ -13,11 +13,13 @@ from gateway.contract import (
     AddressKind,
     Capabilities,
     MessageKind,
+    Queries,
     Receives,
 )
 from gateway.core import Core
 from gateway.database import from_micros, rows, to_micros
 from gateway.errors import NotFound, RequestError
+from gateway.inquiries import words
 from gateway.outbox import journal
 from gateway.outbox.account import in_words, outage, said, state, unserved
 from gateway.outbox.enqueue import Draft, enqueue
@@ -114,7 +116,7 @@ async def _card(
         "abilities": abilities(channel, say),
         "to_example": EXAMPLES.get(kind, ""),
         "pushes": _pushes(core, actor, channel),
-        "tests": await _tests(channel),
+        "tests": await _tests(channel, say),
     }
 
 
@@ -179,7 +181,7 @@ async def _event(name: str, told: Report) -> db.Row | None:
 def abilities(channel: Channel, say: Any) -> list[str]:
     """What the channel can do, in words."""
     limits = channel.capabilities
-    return [say(words, **values) for words, values in _abilities(channel, limits)]
+    return [say(what, **values) for what, values in _abilities(channel, limits)]
 
 
 def _abilities(
@@ -197,6 +199,8 @@ def _abilities(
         bound = "、".join(kind.value for kind in channel.common.bindings)
         found.append(("已绑定模板：{kinds}", {"kinds": bound or "—"}))
     found.append(("有送达回执" if limits.delivery_receipts else "没有送达回执", {}))
+    if isinstance(channel.adapter, Queries):
+        found.append(("没有回话的可以查询", {}))
     found.append(("最长 {n}", {"n": limits.max_length}))
     found.append(("每秒 {n} 条", {"n": f"{limits.rate_per_second:g}"}))
     return found
@@ -210,7 +214,7 @@ def _pushes(core: Core, actor: Actor, channel: Channel) -> list[str]:
     return [base + hook_path(core, channel.name, path) for path in PUSHES]
 
 
-async def _tests(channel: Channel) -> list[dict[str, Any]]:
+async def _tests(channel: Channel, say: Any) -> list[dict[str, Any]]:
     """The newest test messages, with what became of them."""
     found = await rows(
         "SELECT kind, value, state, reason, changed_at FROM outbox "
@@ -222,7 +226,7 @@ async def _tests(channel: Channel) -> list[dict[str, Any]]:
         {
             "to": addresses.mask(_address(row["kind"], row["value"])),
             "state": row["state"],
-            "reason": row["reason"],
+            "reason": say(words.reason(row["reason"])),
             "at": from_micros(row["changed_at"]),
         }
         for row in found
