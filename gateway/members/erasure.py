@@ -4,8 +4,8 @@ All of it is one transaction, which passes the gate alone: what is journalled af
 finds the row in `erasures`. What stays is told in docs/why.md.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,14 +15,15 @@ from gateway.actors import Action, Actor
 from gateway.addresses import ERASED
 from gateway.core import Core
 from gateway.database import Row, to_micros
-from gateway.errors import NotFound, RequestError
+from gateway.errors import RequestError
 from gateway.inquiries import timeline
-from gateway.members import consent
+from gateway.members import consent, traces
+from gateway.members.traces import Person
 from gateway.outbox import gate, moves
 from gateway.outbox.moves import Move
 from gateway.phrases import phrase
 from gateway.prompts import PromptKind
-from gateway.tables import Erasure, InquiryEvent, Member
+from gateway.tables import Erasure, InquiryEvent
 
 REASON = gate.ERASED
 LONGEST_REASON = 200
@@ -30,8 +31,6 @@ BLANK = "○○○"  # stands where a text named the person
 _FORGOTTEN_AFTER = timedelta(hours=72)  # as long as a receipt is waited for
 _AT_ONCE = 500  # rows of one statement; erasures looked at in one transaction
 _OPEN = frozenset({"planned", "queued", "sending", "unknown"})
-# The rows of somebody else who has the address now are not touched.
-_MINE = "({0}.member_id = ? OR ({0}.member_id IS NULL AND g.sure = 1))"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,32 +43,16 @@ class Extent:
     inquiries: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Person:
-    """Everything by which rows of a member are found."""
-
-    member: Member
-    addresses: Sequence[tuple[str, str, int]]  # kind, value, 1 where it is verified
-    inquiries: Sequence[int]
-
-    def given(self) -> tuple[str, list[Any]]:
-        """The addresses as a table of a statement."""
-        columns = {"kind": "TEXT", "value": "TEXT", "sure": "BIGINT"}
-        return db.table(columns, self.addresses)
-
-
 async def extent(actor: Actor, member_id: int) -> Extent:
     """What would be erased now. Raises NotFound outside the subtree."""
     actor.require(Action.ERASE)
-    person = await _person(actor, member_id)
-    found = await moves.locked(await _messages(person))
-    left = await _left(list(found))
-    return _extent(person, _waiting(found, left), _under_way(found, left))
+    person = await traces.find(actor, member_id)
+    found = await moves.locked(await traces.messages(person))
+    left = await traces.left(list(found))
+    return _extent(person, traces.waiting(found, left), traces.under_way(found, left))
 
 
-def _extent(
-    person: _Person, waiting: Sequence[int], under_way: Sequence[int]
-) -> Extent:
+def _extent(person: Person, waiting: Sequence[int], under_way: Sequence[int]) -> Extent:
     return Extent(
         waiting=len(waiting),
         under_way=len(under_way),
@@ -90,7 +73,7 @@ async def erase(core: Core, actor: Actor, member_id: int, reason: str) -> Extent
         await consent.hold_members(alone=True)
         await consent.hold_gate(alone=True)
         await _hold(member_id)
-        person = await _person(actor, member_id)
+        person = await traces.find(actor, member_id)
         _check(reason, person)
         reached, broadcasts = await _erase(core, actor, person, reason.strip())
     path = person.member.organisation.path
@@ -109,12 +92,12 @@ async def _hold(member_id: int) -> None:
 
 
 async def _erase(
-    core: Core, actor: Actor, person: _Person, reason: str
+    core: Core, actor: Actor, person: Person, reason: str
 ) -> tuple[Extent, set[int]]:
     id, now = person.member.id, core.clock.now()
-    found = await moves.locked(await _messages(person))
-    left = await _left(list(found))
-    waiting, under_way = _waiting(found, left), _under_way(found, left)
+    found = await moves.locked(await traces.messages(person))
+    left = await traces.left(list(found))
+    waiting, under_way = traces.waiting(found, left), traces.under_way(found, left)
     await moves.advance([Move(n, "cancelled", REASON) for n in waiting], now, found)
     await _make_theirs(id, list(found))
     await _unsay(under_way)
@@ -123,7 +106,7 @@ async def _erase(
     await _forget_questions(person, now)
     await _keep_refusals(person)
     await _forget_wishes(person)
-    words = await _words_of_inquiries(person)
+    words = await traces.words_of_inquiries(person)
     await _forget_letters(person, words)
     await _strip_inquiries(actor, person, words, now)
     await _forget_member(id)
@@ -142,130 +125,14 @@ async def _erase(
     return reached, {r["broadcast_id"] for r in found.values()} - {None}
 
 
-async def _person(actor: Actor, member_id: int) -> _Person:
-    member = (
-        await Member.filter(id=member_id, organisation__path__startswith=actor.path)
-        .prefetch_related("organisation", "addresses")
-        .first()
-    )
-    if member is None:
-        raise NotFound
-    known = [
-        (a.kind, a.value, int(a.verified_at is not None)) for a in member.addresses
-    ]
-    # Codes that staff give by word of mouth are open at no address.
-    person = _Person(member=member, addresses=[*known, ("", "", 0)], inquiries=())
-    return replace(person, inquiries=await _inquiries(person))
-
-
-async def _inquiries(person: _Person) -> list[int]:
-    """The member's, and those written from its addresses before it was known."""
-    given, values = person.given()
-    found = await db.rows(
-        "SELECT id FROM inquiries WHERE member_id = ? UNION SELECT i.id "
-        f"FROM {given} AS g JOIN inquiries i ON i.kind = g.kind AND i.value = g.value "
-        "WHERE i.member_id IS NULL AND g.sure = 1 ORDER BY id",
-        person.member.id,
-        *values,
-    )
-    return [row["id"] for row in found]
-
-
-def _check(reason: str, person: _Person) -> None:
+def _check(reason: str, person: Person) -> None:
     fault = ""
     if not reason.strip() or len(reason.strip()) > LONGEST_REASON:
         fault = phrase("请写明理由，最多{n}个字", n=LONGEST_REASON)
-    elif any(word in reason for word in _words(person)):
+    elif any(word in reason for word in traces.words(person)):
         fault = "理由会一直留在审计记录里，请不要写姓名和联系方式"
     if fault:
         raise RequestError("reason", fault, status=422, fields={"reason": fault})
-
-
-def _words(person: _Person, names: Iterable[str] = ()) -> list[str]:
-    """What names the person in a text, longest first: one may be in another."""
-    values = [value for _, value, _ in person.addresses]
-    national = [value.removeprefix("+86") for value in values]
-    found = {person.member.name, *names, *values, *national}
-    return sorted((w for w in found if len(w) > 1), key=lambda w: (-len(w), w))
-
-
-async def _words_of_inquiries(person: _Person) -> list[str]:
-    """And what the person was called there, and wrote from."""
-    found = await db.rows(
-        "SELECT contact_name, value FROM inquiries WHERE id IN "
-        f"({db.marks(len(person.inquiries)) or 'NULL'})",
-        *person.inquiries,
-    )
-    return _words(person, [word for row in found for word in row.values()])
-
-
-async def _messages(person: _Person) -> list[int]:
-    """Ids of the outbox, in their order: recipients of notices, what was said in the
-    member's inquiries, and all else."""
-    id = person.member.id
-    given, values = person.given()
-    mine = _MINE.format("o")
-    found = await db.rows(
-        f"SELECT o.id FROM {given} AS g CROSS JOIN broadcasts b CROSS JOIN outbox o "
-        "WHERE o.broadcast_id = b.id AND o.value = g.value AND o.kind = g.kind "
-        f"AND {mine}",
-        *values,
-        id,
-    )
-    found += await db.rows(
-        f"SELECT o.id FROM {given} AS g CROSS JOIN outbox o WHERE o.kind = g.kind "
-        "AND o.value = g.value AND o.broadcast_id IS NULL AND o.inquiry_id IS NULL "
-        f"AND o.inbound_id IS NULL AND {mine}",
-        *values,
-        id,
-    )
-    found += await db.rows(
-        f"SELECT o.id FROM {given} AS g CROSS JOIN inbound i CROSS JOIN outbox o "
-        "WHERE i.kind = g.kind AND i.value = g.value AND o.inbound_id = i.id "
-        f"AND o.inquiry_id IS NULL AND {mine}",
-        *values,
-        id,
-    )
-    found += await db.rows(
-        "SELECT o.id FROM inquiries i JOIN outbox o ON o.inquiry_id = i.id WHERE i.id "
-        f"IN ({db.marks(len(person.inquiries)) or 'NULL'}) AND (o.member_id = ? "
-        "OR (o.member_id IS NULL AND o.kind = i.kind AND o.value = i.value))",
-        *person.inquiries,
-        id,
-    )
-    return sorted({int(row["id"]) for row in found})
-
-
-async def _left(ids: Sequence[int]) -> set[int]:
-    """Of these the recipients whose chunk's mark says that they have left."""
-    if not ids:
-        return set()
-    given, values = db.table({"id": "BIGINT"}, [(id,) for id in ids])
-    found = await db.rows(
-        f"SELECT o.id FROM {given} AS g CROSS JOIN outbox o CROSS JOIN chunks c "
-        "WHERE o.id = g.id AND o.state = 'planned' "
-        "AND c.broadcast_id = o.broadcast_id AND c.channel = o.channel "
-        "AND o.id BETWEEN c.first_id AND c.journalled_to",
-        *values,
-    )
-    return {int(row["id"]) for row in found}
-
-
-def _waiting(found: Mapping[int, Row], left: set[int]) -> list[int]:
-    return [
-        id
-        for id, row in found.items()
-        if row["state"] == "queued" or (row["state"] == "planned" and id not in left)
-    ]
-
-
-def _under_way(found: Mapping[int, Row], left: set[int]) -> list[int]:
-    """Their receipt finds them by the address where their answer is lost."""
-    return [
-        id
-        for id, row in found.items()
-        if row["state"] in ("sending", "unknown") or id in left
-    ]
 
 
 async def _make_theirs(member_id: int, ids: Sequence[int]) -> None:
@@ -362,12 +229,12 @@ async def _finish(member_id: int, now: datetime) -> None:
     await Erasure.filter(member_id=member_id).update(under_way=kept)
 
 
-async def _forget_questions(person: _Person, now: datetime) -> None:
+async def _forget_questions(person: Person, now: datetime) -> None:
     """Of an invitation the answer stays, and is nobody's: it is counted."""
     given, values = person.given()
     theirs = (
         f"SELECT p.id FROM {given} AS g JOIN prompts p "
-        f"ON p.kind = g.kind AND p.value = g.value WHERE {_MINE.format('p')}"
+        f"ON p.kind = g.kind AND p.value = g.value WHERE {traces.MINE.format('p')}"
     )
     values.append(person.member.id)
     await db.execute(
@@ -384,7 +251,7 @@ async def _forget_questions(person: _Person, now: datetime) -> None:
     await _change("DELETE FROM prompts WHERE inquiry_id IN ({})", person.inquiries)
 
 
-async def _keep_refusals(person: _Person) -> None:
+async def _keep_refusals(person: Person) -> None:
     """A refusal in force stays at each address, on which it held until now; nothing
     says any more whose it was."""
     id = person.member.id
@@ -422,7 +289,7 @@ async def _keep_refusals(person: _Person) -> None:
     )
 
 
-async def _forget_wishes(person: _Person) -> None:
+async def _forget_wishes(person: Person) -> None:
     given, values = person.given()
     await db.execute(
         "DELETE FROM subscriptions WHERE member_id = ? OR id IN (SELECT s.id "
@@ -434,14 +301,14 @@ async def _forget_wishes(person: _Person) -> None:
     )
 
 
-async def _forget_letters(person: _Person, words: Sequence[str]) -> None:
+async def _forget_letters(person: Person, words: Sequence[str]) -> None:
     """What came in and is dealt with. A matter's text belongs to its record; of
     commands and answers nothing does."""
     given, values = person.given()
     found = await db.rows(
         f"SELECT i.id, i.inquiry_id FROM {given} AS g JOIN inbound i "
         "ON i.kind = g.kind AND i.value = g.value "
-        f"WHERE i.state NOT IN ('stored', 'review') AND {_MINE.format('i')} "
+        f"WHERE i.state NOT IN ('stored', 'review') AND {traces.MINE.format('i')} "
         "UNION SELECT id, inquiry_id FROM inbound WHERE inquiry_id IN "
         f"({db.marks(len(person.inquiries)) or 'NULL'})",
         *values,
@@ -482,7 +349,7 @@ async def _blank(
 
 
 async def _strip_inquiries(
-    actor: Actor, person: _Person, words: Sequence[str], now: datetime
+    actor: Actor, person: Person, words: Sequence[str], now: datetime
 ) -> None:
     """The record of the matter stays, without its person."""
     ids = person.inquiries
