@@ -1,7 +1,7 @@
 """Binding an address to a member by a code: asked for, told on another way, shown.
 
-Nothing here says whether a number belongs to a member: the answer is the same
-(security.md, S-30).
+Nothing here says whether a number belongs to a member: else whoever tries numbers
+learned who is one. The answer is the same.
 """
 
 from datetime import timedelta

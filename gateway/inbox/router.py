@@ -21,7 +21,8 @@ from gateway.core import Core
 from gateway.database import to_micros
 from gateway.errors import StorageUnavailable
 from gateway.inbox import act
-from gateway.inbox.bulk import acts, read, write
+from gateway.inbox.bulk import acts, letters, read, write
+from gateway.inbox.bulk.desk import Desk
 from gateway.inbox.bulk.world import Message
 from gateway.inbox.route import (
     Answer,
@@ -129,10 +130,10 @@ class Router:
         """
         core = self._core
         world = await read.world(core, messages)
-        desk = acts.Desk.at(core, world)
+        desk = Desk.at(core, world)
         taken = acts.take(desk, messages)
         await read.organisations(world)
-        acts.settle(desk)
+        letters.settle(desk)
         expires = timedelta(hours=core.settings.policy.answer_expires_hours)
         new = [one for one in messages if one.cells and one.state == "stored"]
         await write.world(world, [*taken.done, *new], expires, self._open_inquiries)
@@ -325,8 +326,8 @@ async def understand(core: Core, message: Inbound) -> Situation:
 async def _thread(core: Core, message: Inbound) -> int | None:
     """The inquiry that a signed token or a quoted message of ours names.
 
-    A quoted id counts only where that message went to this very person: a header
-    gives no authority (security.md, S-18).
+    A quoted id counts only where that message went to this very person: anybody can
+    write somebody else's into a header.
     """
     key = core.keys.derive("inquiry")
     found = tokens.verify(key, "inquiry", message.reply_token)

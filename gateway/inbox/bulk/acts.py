@@ -2,27 +2,24 @@
 decided: the same as `gateway.inbox.act` does to single rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from enum import StrEnum
 from functools import lru_cache
 
 from gateway import tokens
-from gateway.channels import NoRoute, Reach, Route, choose
-from gateway.consent import words_of
+from gateway.channels import Reach
 from gateway.contract import AddressKind, MessageKind
-from gateway.core import Core
+from gateway.inbox.bulk.desk import Desk
+from gateway.inbox.bulk.letters import reply, say, way_back
 from gateway.inbox.bulk.world import (
-    Belongs,
-    Letter,
     Line,
     Matter,
     Message,
     OptOut,
     Person,
     Question,
-    Saying,
     World,
     address_of,
 )
@@ -41,12 +38,11 @@ from gateway.inbox.route import (
 )
 from gateway.inquiries import matters
 from gateway.inquiries.closing import DISSATISFIED
-from gateway.inquiries.register import deadline_from, received_at, text_of
-from gateway.inquiries.say import day_text, hours_text, reach_of, render
-from gateway.outbox.enqueue import counts_replies, rank
+from gateway.inquiries.register import received_at, text_of
+from gateway.inquiries.say import reach_of
+from gateway.outbox.enqueue import rank
 from gateway.prompts import PromptKind
 from gateway.questions import KEPT_OPEN
-from gateway.sla import Deadline
 from gateway.status import InquiryState
 from gateway.text import excerpt
 
@@ -66,76 +62,6 @@ _AFTER = frozenset(
         CommandName.PROGRESS,
     }
 )
-
-
-@dataclass(slots=True, kw_only=True)
-class Desk:
-    """What holds for the whole batch, worked out once."""
-
-    core: Core
-    world: World
-    key: bytes  # signs reply tokens
-    hours: str
-    working: bool
-    counts_replies: bool
-    ask_who_wrote: frozenset[str]  # kinds of addresses
-    opt_out_words: frozenset[str]
-    most_answered: int  # messages of ten minutes
-    reopen: timedelta
-    days: dict[datetime, date] = field(default_factory=dict)
-    deadlines: dict[date, Deadline] = field(default_factory=dict)
-    day_texts: dict[datetime, str] = field(default_factory=dict)
-    worded: dict[tuple[str, ...], tuple[str, str]] = field(default_factory=dict)
-
-    @classmethod
-    def at(cls, core: Core, world: World) -> "Desk":
-        policy = core.settings.policy
-        return cls(
-            core=core,
-            world=world,
-            key=core.keys.derive("inquiry"),
-            hours=hours_text(core),
-            working=core.working_hours.is_open(world.now, core.calendar),
-            counts_replies=counts_replies(core),
-            ask_who_wrote=frozenset(
-                kind.value for kind in AddressKind if core.channels.ask_who_wrote(kind)
-            ),
-            opt_out_words=words_of(policy.opt_out_words),
-            most_answered=policy.messages_per_10_minutes,
-            reopen=timedelta(days=policy.reopen_days),
-        )
-
-    def day(self, at: datetime) -> date:
-        """All of a commit came at one instant."""
-        day = self.days.get(at)
-        if day is None:
-            zone = self.core.settings.centre.timezone
-            day = self.days[at] = at.astimezone(zone).date()
-        return day
-
-    def deadline(self, at: datetime) -> Deadline:
-        """It depends on the day only."""
-        day = self.day(at)
-        if day not in self.deadlines:
-            self.deadlines[day] = deadline_from(self.core, at)
-        return self.deadlines[day]
-
-    def day_text(self, at: datetime) -> str:
-        if at not in self.day_texts:
-            self.day_texts[at] = day_text(self.core, at)
-        return self.day_texts[at]
-
-    def words(
-        self, text_name: str, route: Route, values: Mapping[str, str]
-    ) -> tuple[str, str]:
-        """Text and subject. To a crowd that answers one notice, the same is said."""
-        kind, language = route.reach.address.kind, self.core.settings.centre.language
-        used = self.core.texts.fields(text_name, kind, language)
-        key = (text_name, kind.value, *[values.get(name, "") for name in used])
-        found = self.worded.get(key)
-        if found is None:
-            found = self.worded[key] = render(self.core, text_name, route, values)
-        return found
 
 
 @dataclass(slots=True)
@@ -285,7 +211,7 @@ def _act(desk: Desk, message: Message, decision: Decision) -> None:
             _resume(desk, message)
         case Command():
             _handled(message, f"command_{CommandName.HELP}")
-            _reply(desk, message, "help", hours=desk.hours)
+            reply(desk, message, "help", hours=desk.hours)
         case Review(reason, candidates):
             message.state, message.route = "review", reason
             message.route_detail = ",".join(map(str, candidates))
@@ -305,15 +231,6 @@ def _wrote_last(world: World, message: Message, matter: Matter) -> None:
         world.last_in[matter.id] = message
 
 
-def _note(world: World, matter: Matter, line: Line) -> None:
-    world.lines.append(line)
-    matter.changed_at = world.now
-    matter.touched = True
-
-
-# --- What was decided ---------------------------------------------------------------
-
-
 def _answer(desk: Desk, message: Message, question: Question, value: str) -> None:
     world, kind = desk.world, question.asked.prompt.kind
     question.answer, question.inbound_id = value, message.id
@@ -327,7 +244,7 @@ def _answer(desk: Desk, message: Message, question: Question, value: str) -> Non
         _rated(desk, message, matter, int(value))
         _wrote_last(world, message, matter)
     elif kind is PromptKind.RSVP:
-        _reply(desk, message, f"notice_rsvp_{value}", title=question.title)
+        reply(desk, message, f"notice_rsvp_{value}", title=question.title)
 
 
 def _rated(desk: Desk, message: Message, matter: Matter, rating: int) -> None:
@@ -338,8 +255,8 @@ def _rated(desk: Desk, message: Message, matter: Matter, rating: int) -> None:
         data={"rating": rating},
         inbound_id=message.id,
     )
-    _note(desk.world, matter, line)
-    _say(
+    desk.world.note(matter, line)
+    say(
         desk,
         matter,
         MessageKind.SYSTEM,
@@ -384,7 +301,7 @@ def _append(
         text=message.text,
         inbound_id=message.id,
     )
-    _note(world, matter, line)
+    world.note(matter, line)
     matter.last_inbound_at = message.received_at
     if not thanks:
         if matter.state == InquiryState.CLOSED:
@@ -402,7 +319,7 @@ def _reopen(desk: Desk, matter: Matter) -> None:
     matter.deadline_at, matter.deadline_provisional = new.at, new.provisional
     desk.world.opened.append(matter)
     line = Line(inquiry_id=matter.id, kind="reopened", text="message")
-    _note(desk.world, matter, line)
+    desk.world.note(matter, line)
 
 
 def _register(desk: Desk, message: Message) -> None:
@@ -416,7 +333,7 @@ def _register(desk: Desk, message: Message) -> None:
         text=message.text,
         inbound_id=message.id,
     )
-    _note(world, matter, line)
+    world.note(matter, line)
     if matter.received_at >= world.now - timedelta(days=1):
         world.asked[message.key] += 1
     if not message.automatic:
@@ -428,7 +345,7 @@ def _new_matter(desk: Desk, message: Message) -> Matter:
     world = desk.world
     received = received_at(message.sent_at, message.received_at, world.now)
     due = desk.deadline(received)
-    member = _belongs(world, message)
+    member = world.belongs(message)
     text = text_of(message.subject, message.text)
     return Matter(
         id=next(world.ids),
@@ -465,19 +382,15 @@ def _digits(day: date) -> str:
     return day.strftime("%Y%m%d")
 
 
-def _belongs(world: World, message: Message) -> Belongs | None:
-    return None if message.member_id is None else world.members[message.member_id]
-
-
 def _acknowledge(desk: Desk, message: Message, matter: Matter) -> None:
     most = desk.core.settings.policy.automatic_answers_per_day
     if desk.world.asked[message.key] > most:
         line = Line(inquiry_id=matter.id, kind="receipt_skipped")
-        _note(desk.world, matter, line)
+        desk.world.note(matter, line)
         return
     name = "receipt_working" if desk.working else "receipt_after_hours"
-    way = _reach(desk, message)
-    _say(desk, matter, MessageKind.RECEIPT, name, [way], "receipt")
+    way = way_back(desk, message)
+    say(desk, matter, MessageKind.RECEIPT, name, [way], "receipt")
 
 
 def _refuse(desk: Desk, message: Message, rest: str) -> None:
@@ -494,7 +407,7 @@ def _refuse(desk: Desk, message: Message, rest: str) -> None:
         )
         world.refuse(made)
         world.refused.append(made)
-        _reply(desk, message, "opt_out_done")
+        reply(desk, message, "opt_out_done")
     _handled(message, "opt_out")
     if rest:
         _register(desk, message)
@@ -507,144 +420,5 @@ def _resume(desk: Desk, message: Message) -> None:
         held += world.member_opt_outs.get(message.member_id, ())
     for one in held:
         one.ended = True
-    _reply(desk, message, "opt_in_done")
+    reply(desk, message, "opt_in_done")
     _handled(message, "opt_in")
-
-
-# --- What is written back -----------------------------------------------------------
-
-
-def _reach(desk: Desk, message: Message) -> Reach:
-    found = reach_of(message)
-    if not desk.counts_replies:
-        return found
-    used = desk.world.replies.get(message.id, 0)
-    return Reach(
-        address=found.address,
-        channel=found.channel,
-        last_inbound_at=found.last_inbound_at,
-        replies_used=used,
-        in_reply_to=found.in_reply_to,
-        mention=found.mention,
-    )
-
-
-def _reply(desk: Desk, message: Message, text_name: str, **values: str) -> None:
-    """Answer a command where it came from; at most a few a day to strangers."""
-    core, world = desk.core, desk.world
-    if world.wrote[message.key] > desk.most_answered:
-        message.route_detail = "not_answered: too many messages"
-        return
-    way = _reach(desk, message)
-    route = choose(core.channels, MessageKind.SYSTEM, [way], world.now)
-    if isinstance(route, NoRoute):
-        codes = ", ".join(f"{one.channel}:{one.code}" for one in route.refusals)
-        message.route_detail = f"not_answered: {codes}"
-        return
-    member = _belongs(world, message)
-    known = {"name": member.name if member else "", **values}
-    text, subject = desk.words(text_name, route, known)
-    world.letters.append(
-        Letter(
-            message_kind=MessageKind.SYSTEM,
-            channel=route.channel.name,
-            address=route.reach.address,
-            text=text,
-            variables=known,
-            extras=_extras({"subject": subject}, route.reach),
-            dedupe_key=f"reply:{message.id}:{text_name}",
-            member_id=message.member_id,
-            inbound_id=message.id,
-        )
-    )
-
-
-def _extras(extras: dict[str, str], reach: Reach) -> dict[str, str]:
-    if reach.mention:
-        extras["mention"] = reach.mention
-    if reach.in_reply_to:
-        extras["in_reply_to"] = reach.in_reply_to
-    return extras
-
-
-def _say(
-    desk: Desk,
-    matter: Matter,
-    message_kind: MessageKind,
-    text_name: str,
-    ways: Sequence[Reach],
-    kind: str,
-) -> None:
-    """One standard text of an inquiry, and its line in the timeline."""
-    core, world = desk.core, desk.world
-    route = choose(core.channels, message_kind, ways, world.now)
-    refusals = [f"{one.channel}:{one.code}" for one in route.refusals]
-    if isinstance(route, NoRoute):
-        tried = {"refusals": refusals, "kind": kind}
-        line = Line(inquiry_id=matter.id, kind="no_channel", data=tried)
-        _note(world, matter, line)
-        return
-    values = _values(desk, matter)
-    letter = Letter(
-        message_kind=message_kind,
-        channel=route.channel.name,
-        address=route.reach.address,
-        variables=values,
-        member_id=matter.member_id,
-        inquiry_id=matter.id,
-    )
-    world.letters.append(letter)
-    world.said.append(
-        Saying(
-            letter=letter,
-            matter=matter,
-            text_name=text_name,
-            route=route,
-            values=values,
-        )
-    )
-    chosen = {"channel": route.channel.name, "refusals": refusals}
-    line = Line(inquiry_id=matter.id, kind=kind, data=chosen, letter=letter)
-    _note(world, matter, line)
-
-
-def _values(desk: Desk, matter: Matter) -> dict[str, str]:
-    unknown = matter.member_id is None and matter.source == "message"
-    return {
-        "name": "" if unknown else matter.contact_name,
-        "number": matter.number,
-        "deadline": desk.day_text(matter.deadline_at),
-        "centre": "",
-        "hours": desk.hours,
-    }
-
-
-# --- Once the organisations are known -----------------------------------------------
-
-
-def settle(desk: Desk) -> None:
-    """Give new matters to their centres, and what was said its words."""
-    world = desk.world
-    for matter in world.opened:
-        if matter.new:
-            matter.organisation_id = _home(world, matter)
-    for saying in world.said:
-        _word(desk, saying)
-
-
-def _home(world: World, matter: Matter) -> int:
-    if matter.member_id is not None:
-        branch = world.members[matter.member_id].branch_id
-        if branch in world.centres:
-            return world.centres[branch]
-    if world.top is None:
-        raise LookupError("no organisation yet")
-    return world.top
-
-
-def _word(desk: Desk, saying: Saying) -> None:
-    letter, matter, route = saying.letter, saying.matter, saying.route
-    saying.values["centre"] = desk.world.organisations[matter.organisation_id]
-    letter.text, subject = render(desk.core, saying.text_name, route, saying.values)
-    token = tokens.sign(desk.key, "inquiry", matter.id)
-    letter.extras = _extras({"reply_token": token, "subject": subject}, route.reach)

@@ -278,6 +278,14 @@ class World:
             return False
         return matter.closed_at is None or self.now - matter.closed_at <= limit
 
+    def belongs(self, message: Message) -> Belongs | None:
+        return None if message.member_id is None else self.members[message.member_id]
+
+    def note(self, matter: Matter, line: Line) -> None:
+        self.lines.append(line)
+        matter.changed_at = self.now
+        matter.touched = True
+
 
 def address_of(row: Message | Person | Matter) -> Address:
     return Address(AddressKind(row.kind), row.value)
