@@ -279,14 +279,16 @@ async def compact(broadcast_id: int, now: datetime) -> None:
     """Put the rows of each quiet slot together. Inside a transaction."""
     before = int((now - QUIET).timestamp())
     crowded = await db.rows(
-        "SELECT slot, state, SUM(n) AS n FROM tallies WHERE broadcast_id = ? "
+        "SELECT slot, state FROM tallies WHERE broadcast_id = ? "
         "AND slot < ? GROUP BY slot, state HAVING COUNT(*) > 1",
         broadcast_id,
         before,
     )
     for row in crowded:
-        await db.execute(
-            "DELETE FROM tallies WHERE broadcast_id = ? AND slot = ? AND state = ?",
+        # Added up is what was deleted: somebody slow may have added more meanwhile.
+        gone = await db.rows(
+            "DELETE FROM tallies WHERE broadcast_id = ? AND slot = ? AND state = ? "
+            "RETURNING n",
             broadcast_id,
             row["slot"],
             row["state"],
@@ -296,5 +298,5 @@ async def compact(broadcast_id: int, now: datetime) -> None:
             broadcast_id,
             row["slot"],
             row["state"],
-            int(row["n"]),
+            sum(int(one["n"]) for one in gone),
         )
