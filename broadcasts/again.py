@@ -1,6 +1,8 @@
 """Send again to the failed, and to nobody else: those of whom nobody knows, and those
-who got some parts of a long message, only where a person says so and why."""
+who got some parts of a long message, only where a person says so and why. Whom a person
+gave up stays given up."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from broadcasts import notices
@@ -27,14 +29,27 @@ _PARTLY = (
 )
 
 
-async def partly(broadcast_id: int) -> int:
-    """How many of the failed got a part of their message. Looks at all the failed."""
-    found = await db.rows(
-        f"SELECT COUNT(*) AS n FROM outbox WHERE broadcast_id = ? AND {NOTEWORTHY} "
-        f"AND {_PARTLY}",
+# It was unknown, and somebody decided that it is not to leave again.
+_GIVEN_UP = "(state = 'dead' AND reason = 'given_up')"
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """Of those who count as refused: who is not simply sent to again."""
+
+    in_part: int = 0
+    given_up: int = 0
+
+
+async def apart(broadcast_id: int) -> Apart:
+    """Looks at all the failed."""
+    [found] = await db.rows(
+        f"SELECT COUNT(CASE WHEN {_PARTLY} THEN 1 END) AS in_part, "
+        f"COUNT(CASE WHEN {_GIVEN_UP} THEN 1 END) AS given_up FROM outbox "
+        f"WHERE broadcast_id = ? AND {NOTEWORTHY} AND state IN ('failed', 'dead')",
         broadcast_id,
     )
-    return int(found[0]["n"])
+    return Apart(int(found["in_part"]), int(found["given_up"]))
 
 
 async def send(
@@ -57,17 +72,12 @@ async def send(
     if broadcast.event_at is not None and broadcast.event_at <= now:
         raise RequestError("too_late", "活动时间已过，不再发送", status=409)
     states = ("failed", "dead", "unknown") if unknown else ("failed", "dead")
-    counted = await moves.counts(broadcast.id)
-    people = sum(counted.get(state, 0) for state in states)
-    if not in_part and counted.get("failed"):
-        people -= await partly(broadcast.id)
+    people = await _number(broadcast.id, states, in_part)
     if people <= 0:
         raise RequestError("nobody", "没有发送失败的人", status=409)
     async with db.transaction():
-        # A paused one stays paused: whoever resumes it lets these go too.
-        await Broadcast.filter(id=broadcast.id, state=BroadcastState.FINISHED).update(
-            state=BroadcastState.RUNNING, changed_at=now, finished_at=None
-        )
+        if not await _claim(broadcast, now):
+            raise notices.not_now(await notices.find(actor, broadcast.id), "再发")
         await audit.record(
             core.clock,
             actor,
@@ -79,12 +89,39 @@ async def send(
             in_part=in_part,
             reason=reason,
         )
-        which = f"state IN {states}" + ("" if in_part else f" AND NOT {_PARTLY}")
+        which = f"state IN {states} AND NOT {_GIVEN_UP}"
+        which += "" if in_part else f" AND NOT {_PARTLY}"
         after = await _queue(core, broadcast, which, reason, now, 0)
     while after:
         async with db.transaction():
+            if not await _claim(broadcast, now):
+                break  # cancelled meanwhile
             after = await _queue(core, broadcast, which, reason, now, after)
     return people
+
+
+async def _number(broadcast_id: int, states: tuple[str, ...], in_part: bool) -> int:
+    counted = await moves.counts(broadcast_id)
+    people = sum(counted.get(state, 0) for state in states)
+    if not (counted.get("failed") or counted.get("dead")):
+        return people
+    found = await apart(broadcast_id)
+    return people - found.given_up - (0 if in_part else found.in_part)
+
+
+async def _claim(broadcast: Broadcast, now: datetime) -> bool:
+    """Inside a transaction: it runs again, and nobody ends it meanwhile. A paused one
+    stays paused: whoever resumes it lets these go too. False: it was cancelled."""
+    return bool(
+        await db.execute(
+            "UPDATE broadcasts SET finished_at = NULL, changed_at = ?, state = CASE "
+            "WHEN state = 'paused' THEN 'paused' ELSE 'running' END "
+            f"WHERE id = ? AND state IN ({db.marks(len(_SENDABLE))})",
+            to_micros(now),
+            broadcast.id,
+            *_SENDABLE,
+        )
+    )
 
 
 async def _queue(
@@ -107,7 +144,8 @@ async def _queue(
     )
     due = to_micros(now)
     moved = await moves.advance(
-        [Move(r["id"], "queued", "sent_again", reason, due_at=due) for r in found], now
+        [Move(r["id"], "queued", "sent_again", reason, due_at=due) for r in found],
+        core.clock.now(),
     )
     await _renew([one.id for one in moved], _expiry(core, broadcast))
     return int(found[-1]["id"]) if len(found) == _BATCH else 0

@@ -278,16 +278,19 @@ async def hand_back(core: Core, id: int, error: RequestError) -> None:
     await announce(core, broadcast)
 
 
+_RUNS = (
+    "SELECT b.id, b.state, b.canary, EXISTS (SELECT 1 FROM chunks c "
+    "WHERE c.broadcast_id = b.id AND c.state IN ('held', 'ready', 'leased')) "
+    "OR EXISTS (SELECT 1 FROM outbox o WHERE o.broadcast_id = b.id "
+    f"AND {sweep.NOTEWORTHY} AND o.state IN ('queued', 'sending')) AS busy "
+    "FROM broadcasts b"
+)
+
+
 async def settle(core: Core) -> None:
     """Judge canaries, finish runs of which nothing is on its way, and keep pages of
     the others fresh. Nobody is counted: an index holds just what is under way."""
-    found = await db.rows(
-        "SELECT b.id, b.canary, EXISTS (SELECT 1 FROM chunks c WHERE c.broadcast_id = "
-        "b.id AND c.state IN ('held', 'ready', 'leased')) OR EXISTS (SELECT 1 "
-        f"FROM outbox o WHERE o.broadcast_id = b.id AND {sweep.NOTEWORTHY} "
-        "AND o.state IN ('queued', 'sending')) AS busy "
-        "FROM broadcasts b WHERE b.state = 'running'"
-    )
+    found = await db.rows(f"{_RUNS} WHERE b.state = 'running'")
     for row in found:
         broadcast = await Broadcast.get(id=row["id"])
         if row["canary"] == canary.WAITING:
@@ -300,13 +303,18 @@ async def settle(core: Core) -> None:
 
 
 async def _finish(core: Core, broadcast: Broadcast) -> None:
+    """Looked at once more, while nobody can add to it: some may have been sent to
+    again since."""
     now = core.clock.now()
     async with db.transaction():
-        ended = await Broadcast.filter(
-            id=broadcast.id, state=BroadcastState.RUNNING
-        ).update(state=BroadcastState.FINISHED, changed_at=now, finished_at=now)
-    if ended:
-        log.info("broadcast.finished", broadcast=broadcast.id)
+        await Broadcast.select_for_update().get(id=broadcast.id)
+        [row] = await db.rows(f"{_RUNS} WHERE b.id = ?", broadcast.id)
+        if row["state"] != BroadcastState.RUNNING or row["busy"]:
+            return
+        await Broadcast.filter(id=broadcast.id).update(
+            state=BroadcastState.FINISHED, changed_at=now, finished_at=now
+        )
+    log.info("broadcast.finished", broadcast=broadcast.id)
 
 
 async def work_off(core: Core) -> None:

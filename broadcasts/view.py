@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from broadcasts import canary, notices, plot, preview, recipients, sweep
-from broadcasts.again import partly as in_part
+from broadcasts.again import Apart, apart
 from broadcasts.notices import wrote
 from broadcasts.plot import Moment
 from broadcasts.preview import Preview
@@ -456,8 +456,11 @@ async def again(found: Overview, actor: Actor) -> dict[str, int] | None:
     able = found.broadcast.state in states and actor.may(Action.BROADCAST)
     if not able or not (failed or unknown):
         return None
-    partly = await in_part(found.broadcast.id) if failed else 0
-    return {"failed": failed - partly, "in_part": partly, "unknown": unknown}
+    others = await apart(found.broadcast.id) if failed else Apart()
+    failed -= others.in_part + others.given_up
+    if not (failed or others.in_part or unknown):
+        return None
+    return {"failed": failed, "in_part": others.in_part, "unknown": unknown}
 
 
 def recipient(core: Core, one: Recipient) -> dict[str, Any]:

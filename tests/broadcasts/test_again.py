@@ -1,21 +1,25 @@
 """Sent again to the failed only; to the unknown where a named person says why."""
 
+import asyncio
+from contextvars import copy_context
 from datetime import timedelta
 
 import pytest
 
-from broadcasts import recipients, running, view
+from broadcasts import again, recipients, running, view
 from broadcasts.schedule import tick
 from broadcasts.tables import Broadcast
+from gateway import database as db
 from gateway.clock import ManualClock
 from gateway.contract import Accepted, DeliveryReceipt, ReceiptState
 from gateway.core import Core
 from gateway.errors import OutcomeUnknown, PermanentFailure, RequestError
-from gateway.outbox import moves, receipts
+from gateway.outbox import moves, receipts, unknown
 from gateway.outbox.moves import Move
 from gateway.status import Bucket
 from gateway.tables import Audit, Outbound, Part
 from tests.broadcasts.county import County, phone
+from tests.gateway.outbox.test_chunks import waits_for_us
 from tests.labs.recorder import Recorder, drain
 
 DELIVERED = ReceiptState.DELIVERED
@@ -135,6 +139,62 @@ async def test_who_got_a_part_gets_it_again_only_with_a_reason(
     assert one[phone(4)].state == "delivered"
     lines = await Audit.filter(action="broadcast.again").order_by("id")
     assert [line.detail["in_part"] for line in lines] == [False, True]
+
+
+async def test_whom_somebody_gave_up_stays_given_up(
+    core: Core, county: County, clock: ManualClock, sms: Recorder
+) -> None:
+    id = await ended(core, county, sms)
+    clock.advance(timedelta(minutes=1))
+    lost = await Outbound.get(broadcast_id=id, state="unknown")
+    await unknown.decide(core, county.director, lost.id, "give_up", "本人出国了")
+    found = await recipients.overview(county.clerk, id)
+    expected = {"failed": 1, "in_part": 0, "unknown": 0}
+    assert await view.again(found, county.clerk) == expected
+    _, people = await running.resend(
+        core, county.clerk, id, unknown=True, in_part=True, reason="都再发"
+    )
+    assert people == 1
+    await drain(core)
+    assert sms.to == [phone(1)]
+    found = await recipients.overview(county.clerk, id)
+    await Broadcast.filter(id=id).update(state="paused")
+    assert await view.again(found, county.clerk) is None
+    with pytest.raises(RequestError) as refused:
+        await running.resend(core, county.clerk, id)
+    assert refused.value.code == "nobody"
+
+
+async def test_a_run_does_not_end_under_those_who_send_again(
+    core: Core, county: County, clock: ManualClock, sms: Recorder
+) -> None:
+    id = await ended(core, county, sms)
+    await Broadcast.filter(id=id).update(state="running", finished_at=None)
+    clock.advance(timedelta(minutes=1))
+    outside = copy_context()
+    async with db.transaction():
+        await running.resend(core, county.clerk, id)
+        task = asyncio.create_task(running.settle(core), context=outside)
+        await (waits_for_us() if db.is_postgres() else asyncio.sleep(0))
+    await task
+    assert (await Broadcast.get(id=id)).state == "running"
+    await drain(core)
+    await tick(core)
+    assert (await Broadcast.get(id=id)).state == "finished"
+
+
+async def test_who_sends_again_finds_it_cancelled(
+    core: Core, county: County, clock: ManualClock, sms: Recorder
+) -> None:
+    id = await ended(core, county, sms)
+    await Broadcast.filter(id=id).update(state="paused")
+    clock.advance(timedelta(minutes=1))
+    seen = await Broadcast.get(id=id)
+    await running.cancel(core, county.clerk, id)
+    with pytest.raises(RequestError) as refused:
+        await again.send(core, county.clerk, seen)
+    assert refused.value.code == "wrong_state"
+    assert (await counts(id))[Bucket.REFUSED] == 1
 
 
 async def test_who_waits_for_a_paused_run_still_waits(
