@@ -3,7 +3,7 @@ who got some parts of a long message, only where a person says so and why. Whom 
 gave up stays given up."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from broadcasts import notices
 from broadcasts.sweep import NOTEWORTHY
@@ -11,10 +11,12 @@ from broadcasts.tables import Broadcast
 from gateway import audit
 from gateway import database as db
 from gateway.actors import Actor
+from gateway.contract import MessageKind
 from gateway.core import Core
 from gateway.database import to_micros
 from gateway.errors import RequestError
 from gateway.outbox import moves
+from gateway.outbox.enqueue import expiry
 from gateway.outbox.moves import Move
 from gateway.status import BroadcastState
 
@@ -69,8 +71,9 @@ async def send(
     if broadcast.state not in _SENDABLE:
         raise notices.not_now(broadcast, "再发")
     now = core.clock.now()
-    if broadcast.event_at is not None and broadcast.event_at <= now:
-        raise RequestError("too_late", "活动时间已过，不再发送", status=409)
+    if _expiry(core, broadcast, now) <= now:
+        fault = "活动时间或截止时间已过，不再发送"
+        raise RequestError("too_late", fault, status=409)
     states = ("failed", "dead", "unknown") if unknown else ("failed", "dead")
     people = await _number(broadcast.id, states, in_part)
     if people <= 0:
@@ -147,17 +150,16 @@ async def _queue(
         [Move(r["id"], "queued", "sent_again", reason, due_at=due) for r in found],
         core.clock.now(),
     )
-    await _renew([one.id for one in moved], _expiry(core, broadcast))
+    ends_at = _expiry(core, broadcast, core.clock.now())
+    await _renew([one.id for one in moved], to_micros(ends_at))
     return int(found[-1]["id"]) if len(found) == _BATCH else 0
 
 
-def _expiry(core: Core, broadcast: Broadcast) -> int:
-    """As long as a fresh run would have, but never after the event."""
-    hours = core.settings.policy.broadcast_expires_hours
-    ends = [core.clock.now() + timedelta(hours=hours)]
-    if broadcast.event_at is not None:
-        ends.append(broadcast.event_at)
-    return to_micros(min(ends))
+def _expiry(core: Core, broadcast: Broadcast, now: datetime) -> datetime:
+    """As long as a fresh run would have, but never after the event or the end that was
+    approved."""
+    kind = MessageKind(broadcast.kind)
+    return expiry(core, kind, now, broadcast.event_at, broadcast.expires_at)
 
 
 async def _renew(ids: list[int], expires_at: int) -> None:

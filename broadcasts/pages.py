@@ -438,7 +438,7 @@ async def decide(request: web.Request, actor: Actor) -> web.StreamResponse:
             form.get("reason"),
         )
     except RequestError as error:
-        if error.status != 422:
+        if error.status not in (409, 422):
             raise
         return redirect(request, path, text(request, error.detail), "bad")
     return redirect(request, path, text(request, _said(found)))

@@ -74,17 +74,21 @@ async def enqueue(core: Core, draft: Draft, route: Route) -> Outbound | None:
         extras=extras,
         state=OutboundState.QUEUED,
         due_at=draft.due_at or now,
-        expires_at=draft.expires_at or _expiry(core, draft.kind, now),
+        expires_at=draft.expires_at or expiry(core, draft.kind, now),
         created_at=now,
         changed_at=now,
     )
 
 
-def _expiry(core: Core, kind: MessageKind, now: datetime) -> datetime:
+def expiry(
+    core: Core, kind: MessageKind, now: datetime, *ends: datetime | None
+) -> datetime:
+    """Until when a message that is stored, or let go again, now may leave; `ends` are
+    those of its notice."""
     policy = core.settings.policy
     bulk = kind in (MessageKind.NOTICE, MessageKind.DAILY)
     hours = policy.broadcast_expires_hours if bulk else policy.answer_expires_hours
-    return now + timedelta(hours=hours)
+    return min([now + timedelta(hours=hours), *(end for end in ends if end)])
 
 
 async def reaches(

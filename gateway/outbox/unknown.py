@@ -5,23 +5,29 @@ They leave the state `unknown` only by evidence or by this decision.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from gateway import audit
 from gateway import database as db
 from gateway.actors import Action, Actor
+from gateway.contract import MessageKind
 from gateway.core import Core
-from gateway.database import Row, rows, to_micros
+from gateway.database import Row, from_micros, rows, to_micros
 from gateway.errors import NotFound, RequestError
 from gateway.inquiries import timeline
 from gateway.outbox import moves
+from gateway.outbox.enqueue import expiry
 from gateway.outbox.moves import Move
+from gateway.phrases import phrase
+from gateway.status import BroadcastState
 from gateway.tables import Inquiry
 
 MOST = 100  # messages listed at once, oldest first
 # What a person may decide: the state it leads to, and the reason kept with it.
+AGAIN = "again"
 DECISIONS: Mapping[str, tuple[str, str]] = {
     "sent": ("accepted", "confirmed"),
-    "again": ("queued", "sent_again"),
+    AGAIN: ("queued", "sent_again"),
     "give_up": ("dead", "given_up"),
 }
 _ROWS = """
@@ -92,7 +98,8 @@ def _scope(actor: Actor) -> tuple[object, ...]:
 async def decide(
     core: Core, actor: Actor, outbound_id: int, decision: str, reason: str
 ) -> None:
-    """Raises RequestError where evidence came first, NotFound for a foreign one."""
+    """Raises RequestError where evidence came first, or where it is to leave again and
+    its notice is over; NotFound for a foreign one."""
     reason = _checked(actor, decision, reason)
     found = await _among(actor, [outbound_id])
     if not found or found[0]["state"] != "unknown":
@@ -144,6 +151,8 @@ async def _move(
     state, why = DECISIONS[decision]
     async with db.transaction():
         now = core.clock.now()
+        if decision == AGAIN:
+            await _renew(core, found, now)
         current = await moves.locked([row["id"] for row in found])
         still = {id for id, row in current.items() if row["state"] == "unknown"}
         done = [row for row in found if row["id"] in still]
@@ -157,6 +166,52 @@ async def _move(
             await _record(core, actor, row, decision, reason)
     await _tell(core, done)
     return done
+
+
+async def _renew(core: Core, found: Sequence[Row], now: datetime) -> None:
+    """They may leave as long as if they were new; their notices run again. RequestError
+    where one is over: whoever perhaps has it would count as if it had not been sent."""
+    ids = _named(found, "broadcast_id")
+    lock = " FOR UPDATE" if db.is_postgres() else ""
+    runs = {
+        row["id"]: row
+        for row in await db.rows(
+            "SELECT id, state, event_at, expires_at FROM broadcasts "
+            f"WHERE id IN ({db.marks(len(ids)) or 'NULL'}) ORDER BY id{lock}",
+            *ids,
+        )
+    }
+    for run in runs.values():
+        _refuse_over(run, now)
+    await db.execute(
+        "UPDATE broadcasts SET state = 'running', finished_at = NULL, changed_at = ? "
+        f"WHERE state = 'finished' AND id IN ({db.marks(len(runs)) or 'NULL'})",
+        to_micros(now),
+        *runs,
+    )
+    for row in found:
+        kind, ends = MessageKind(row["message_kind"]), _ends(runs, row)
+        await db.execute(
+            "UPDATE outbox SET expires_at = ? WHERE id = ? AND state = 'unknown'",
+            to_micros(expiry(core, kind, now, *ends)),
+            row["id"],
+        )
+
+
+def _refuse_over(run: Row, now: datetime) -> None:
+    if run["state"] == BroadcastState.CANCELLED:
+        words = "通知{state}，不能{act}"
+        said = phrase(words, state=phrase("已取消"), act=phrase("再发"))
+        raise RequestError("wrong_state", said, status=409)
+    ends = [run[name] for name in ("event_at", "expires_at") if run[name] is not None]
+    if ends and min(ends) <= to_micros(now):
+        raise RequestError("too_late", "活动时间或截止时间已过，不再发送", status=409)
+
+
+def _ends(runs: Mapping[int, Row], row: Row) -> list[datetime]:
+    run = runs.get(row["broadcast_id"], {})
+    ends = [run.get("event_at"), run.get("expires_at")]
+    return [from_micros(end) for end in ends if end is not None]
 
 
 async def _record(

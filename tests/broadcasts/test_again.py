@@ -212,6 +212,64 @@ async def test_who_waits_for_a_paused_run_still_waits(
     assert sms.to == [phone(1)]
 
 
+async def test_it_is_late_after_the_end_that_was_approved(
+    core: Core, county: County, clock: ManualClock, sms: Recorder
+) -> None:
+    await county.crowd(1)
+    sms.answers[phone(0)] = PermanentFailure("refused")
+    ends_at = clock.now() + timedelta(hours=2)
+    broadcast = await county.approved(expires_at=ends_at)
+    await running.start(core, county.clerk, broadcast.id)
+    await drain(core)
+    await tick(core)
+    clock.advance(timedelta(minutes=1))
+    await running.resend(core, county.clerk, broadcast.id)
+    assert (await Outbound.get()).expires_at == ends_at
+    await drain(core)
+    clock.advance(timedelta(hours=2))
+    with pytest.raises(RequestError) as refused:
+        await running.resend(core, county.clerk, broadcast.id)
+    assert refused.value.code == "too_late"
+
+
+async def test_one_of_whom_nobody_knew_leaves_as_if_it_were_new(
+    core: Core, county: County, clock: ManualClock, sms: Recorder
+) -> None:
+    """Decided days later; and its run is not over while it waits."""
+    id = await ended(core, county, sms)
+    clock.advance(timedelta(days=2))
+    lost = await Outbound.get(broadcast_id=id, state="unknown")
+    await unknown.decide(core, county.director, lost.id, "again", "本人说没收到")
+    assert (await Broadcast.get(id=id)).state == "running"
+    await drain(core)
+    assert sms.to == [phone(2)]
+    assert (await counts(id))[Bucket.ACCEPTED] == 4
+    await tick(core)
+    assert (await Broadcast.get(id=id)).state == "finished"
+
+
+@pytest.mark.parametrize("code", ["wrong_state", "too_late"])
+async def test_one_of_whom_nobody_knows_does_not_leave_after_the_end(
+    core: Core, county: County, clock: ManualClock, sms: Recorder, code: str
+) -> None:
+    """It would count as if it had never been sent."""
+    id = await ended(core, county, sms)
+    if code == "wrong_state":
+        await Broadcast.filter(id=id).update(state="paused")
+        await running.cancel(core, county.clerk, id)
+    else:
+        clock.advance(timedelta(days=3))
+    lost = await Outbound.get(broadcast_id=id, state="unknown")
+    with pytest.raises(RequestError) as refused:
+        await unknown.decide_all(
+            core, county.director, id, [lost.id], "again", "本人说没收到"
+        )
+    assert (refused.value.code, refused.value.status) == (code, 409)
+    assert (await counts(id))[Bucket.UNKNOWN] == 1
+    await unknown.decide(core, county.director, lost.id, "sent", "本人说收到了")
+    assert (await counts(id))[Bucket.ACCEPTED] == 4
+
+
 async def test_it_is_late_for_an_activity_that_has_begun(
     core: Core, county: County, clock: ManualClock, sms: Recorder
 ) -> None:
