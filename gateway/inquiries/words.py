@@ -41,6 +41,7 @@ REASONS: Mapping[str, str] = {
     "quiet_hours": "夜间不打扰，早上再发",
     "rerouted": "改走了别的渠道",
     "no_channel": "没有可用的渠道",
+    "listed_already": "这个渠道发不了，另一个联系方式已在同一份名单里，不重复发",
     "taken_back": "发出前撤回",
     "process_ended": "发送途中程序中断，不知道对方收到没有",
     "not_settled": "发送途中程序中断，不知道对方收到没有",

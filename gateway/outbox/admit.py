@@ -36,6 +36,7 @@ from gateway.tables import Content, InquiryEvent
 from gateway.text import length
 from gateway.texts import fill, variant
 
+LISTED = "listed_already"  # why nobody gets a broadcast at a further address
 _MOST_CONTENTS = 200  # texts kept in memory
 _KINDS: Mapping[str, AddressKind] = {kind.value: kind for kind in AddressKind}
 _MESSAGE_KINDS: Mapping[str, MessageKind] = {kind.value: kind for kind in MessageKind}
@@ -243,11 +244,14 @@ async def _reroute(core: Core, row: Row, reason: str) -> set[str]:
     ways = await reaches(core, row["member_id"])
     here = (row["kind"], row["value"])
     ways = [w for w in ways if (w.address.kind.value, w.address.value) != here]
-    route = await route_for(core, kind, ways)
-    passed = [Refusal(row["channel"], reason), *route.refusals]
+    free = await _free(row, ways)
+    route = await route_for(core, kind, free)
+    taken = [Refusal(w.address.kind, LISTED) for w in ways if w not in free]
+    passed = [Refusal(row["channel"], reason), *taken, *route.refusals]
     why = ", ".join(f"{one.channel}:{one.code}" for one in passed)
     if isinstance(route, NoRoute):
-        move = Move(row["id"], "suppressed", "no_channel", why)
+        end = LISTED if taken else "no_channel"
+        move = Move(row["id"], "suppressed", end, why)
         await advance([move], core.clock.now())
     else:
         # Alone from now on: its chunk belongs to the channel that can't carry it.
@@ -272,6 +276,20 @@ async def _reroute(core: Core, row: Row, reason: str) -> set[str]:
             data={"from": row["channel"], "to": new, "why": why},
         )
     return set() if isinstance(route, NoRoute) else {route.channel.name}
+
+
+async def _free(row: Row, ways: Sequence[Reach]) -> list[Reach]:
+    """Without the addresses that this very broadcast writes to already: each gets it
+    once (A-15)."""
+    values = [way.address.value for way in ways]
+    found = await db.rows(
+        "SELECT kind, value FROM outbox WHERE broadcast_id = ? "
+        f"AND value IN ({db.marks(len(values)) or 'NULL'})",
+        row["broadcast_id"],
+        *values,
+    )
+    taken = {(one["kind"], one["value"]) for one in found}
+    return [w for w in ways if (w.address.kind.value, w.address.value) not in taken]
 
 
 async def _move_questions(row: Row, to: Address) -> None:

@@ -20,7 +20,7 @@ from gateway.prompts import Choice, choose
 from gateway.status import Bucket, OutboundState
 from gateway.tables import AddressRow, Outbound, PromptRow
 from tests.broadcasts.county import County, phone
-from tests.labs.recorder import as_channel, drain, recorder
+from tests.labs.recorder import Recorder, as_channel, drain, recorder
 from tests.labs.streams import Carrier, channel, new_sender
 
 
@@ -87,6 +87,29 @@ async def test_a_question_follows_its_message_to_another_channel(
     [row] = await recipients.recipients(county.clerk, broadcast.id)
     assert (row.channel, row.reason, row.answer) == ("sms", "rerouted", "yes")
     assert (await recipients.answers(broadcast.id)).yes == 1
+
+
+async def test_nobody_changes_to_an_address_that_is_written_to_already(
+    core: Core, county: County, clock: ManualClock, sms: Recorder
+) -> None:
+    """A-15: who is in the list twice, or got the number of another one since; the
+    others of the channel are not held up by it."""
+    mine = await county.member("先来", ("qq", "10001"))
+    await county.member("原主", ("phone", phone(7)))
+    await county.member("旁人", ("qq", "10002"), ("phone", phone(8)))
+    await AddressRow.filter(kind="qq").update(last_inbound_at=clock.now())
+    broadcast = await county.approved()
+    await running.start(core, county.clerk, broadcast.id)
+    await AddressRow.filter(value=phone(7)).update(member_id=mine.id)
+    clock.advance(timedelta(days=2, minutes=1))
+    await Outbound.all().update(expires_at=clock.now() + timedelta(hours=1))
+    await drain(core)
+    assert sorted(sms.to) == [phone(7), phone(8)]
+    row = await Outbound.get(member_id=mine.id)
+    assert (row.state, row.reason) == ("suppressed", "listed_already")
+    assert row.detail == "qq:reply_window_closed, phone:listed_already"
+    counts = await recipients.counts(broadcast.id)
+    assert (counts[Bucket.ACCEPTED], counts[Bucket.SUPPRESSED]) == (2, 1)
 
 
 @pytest.mark.parametrize(
