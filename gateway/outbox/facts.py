@@ -10,6 +10,8 @@ from gateway import database as db
 from gateway.core import Core
 from gateway.database import Row, to_micros
 
+REMEMBERED_SECONDS = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class Cap:
@@ -19,15 +21,49 @@ class Cap:
     since: int  # microseconds
     recent: tuple[int, ...]
 
+    @property
+    def is_free(self) -> bool:
+        """Nobody can have got too many."""
+        return not self.most or len(self.recent) < self.most
 
-async def cap(core: Core) -> Cap:
-    """Read once in a while: what has been written to nobody yet caps nobody."""
-    since = to_micros(core.clock.now() - timedelta(days=1))
+
+class Caps:
+    """Which broadcasts may have come to somebody in the last day: those under way, as
+    they are now, so that two that start together cap each other from the first window
+    on; and those that are over, which is looked up seldom."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._recent: set[int] = set()
+        self._read_at = float("-inf")
+
+    async def now(self) -> Cap:
+        most = self._core.settings.policy.broadcasts_per_day
+        since = to_micros(self._core.clock.now() - timedelta(days=1))
+        if not most:
+            return Cap(most, since, ())
+        at = self._core.clock.monotonic()
+        if at - self._read_at >= REMEMBERED_SECONDS:
+            self._recent = set(await _over(since))
+            self._read_at = at
+        self._recent.update(await _under_way())
+        return Cap(most, since, tuple(sorted(self._recent)))
+
+
+async def _under_way() -> list[int]:
     found = await db.rows(
-        "SELECT DISTINCT broadcast_id AS id FROM chunks WHERE journalled_at >= ?", since
+        "SELECT id FROM broadcasts WHERE state IN ('running', 'paused')"
     )
-    most = core.settings.policy.broadcasts_per_day
-    return Cap(most, since, tuple(row["id"] for row in found))
+    return [row["id"] for row in found]
+
+
+async def _over(since: int) -> list[int]:
+    found = await db.rows(
+        "SELECT id FROM broadcasts WHERE state IN ('finished', 'cancelled') "
+        "AND changed_at >= ?",
+        since,
+    )
+    return [row["id"] for row in found]
 
 
 def gated(cap: Cap) -> tuple[str, list[Any]]:
@@ -54,17 +90,24 @@ def _capped(cap: Cap) -> tuple[str, list[Any]]:
     """Whether a person got as many other broadcasts in a day as the centre allows.
 
     Nobody did where there were no more than that: mostly nothing is looked up. Else
-    by the index that keeps a person from being in one broadcast twice.
+    by the index that keeps a person from being in one broadcast twice. A recipient in
+    a chunk that is journalled has got it, whatever the answer.
     """
-    if not cap.most or len(cap.recent) < cap.most:
+    if cap.is_free:
         return "(1 = 0)", []
+    journalled = (
+        "(p.state = 'planned' AND EXISTS (SELECT 1 FROM chunks c "
+        "WHERE c.channel = p.channel AND c.state = 'leased' "
+        "AND +c.broadcast_id = p.broadcast_id "
+        "AND p.id BETWEEN c.first_id AND c.journalled_to))"
+    )
     counted = (
         "(o.message_kind IN ('notice', 'daily') AND (SELECT COUNT(*) FROM outbox p "
         f"WHERE p.broadcast_id IN ({db.marks(len(cap.recent))}) "
         "AND p.value = o.value AND p.kind = o.kind "
-        "AND p.broadcast_id <> o.broadcast_id AND p.state IN "
+        "AND p.broadcast_id <> o.broadcast_id AND (p.state IN "
         "('sending', 'accepted', 'delivered', 'read', 'unknown') "
-        "AND p.changed_at >= ?) >= ?)"
+        f"AND p.changed_at >= ? OR {journalled})) >= ?)"
     )
     return counted, [*cap.recent, cap.since, cap.most]
 

@@ -29,12 +29,12 @@ from gateway.errors import (
 )
 from gateway.leases import Lease, LeaseLost, fence
 from gateway.members import consent
-from gateway.outbox import chunks, facts, follow, journal, receipts, recovery
+from gateway.outbox import chunks, follow, journal, receipts, recovery
 from gateway.outbox.admit import Admitted, Contents, admit
 from gateway.outbox.arrivals import Arrivals, Delivery, Keyed
 from gateway.outbox.breaker import Breaker
 from gateway.outbox.chunks import Window
-from gateway.outbox.facts import Cap
+from gateway.outbox.facts import Cap, Caps
 from gateway.outbox.gate import UNASKED
 from gateway.outbox.journal import Settlement
 from gateway.outbox.links import link
@@ -51,7 +51,6 @@ SAVE_UP_SECONDS = 0.2  # ... at most
 TURNS = 6  # of the event loop, from a commit to what its end lets come in
 MANY = 500  # recipients that are too late, looked at together
 POLL_SECONDS = 1.0  # how late a lost wake-up may be noticed
-CAP_SECONDS = 1.0  # how old the list of broadcasts of the last day may be
 _LATE = 10_000  # messages told unknown whose late answer would still be understood
 
 
@@ -107,8 +106,7 @@ class Sender:
         self._answered: list[Answered] = []  # waits for the commit that settles it
         self._chunk: Row | None = None  # leased, with recipients left
         self._permits_each = 1  # that a message took lately, rounded up
-        self._known_cap: Cap | None = None
-        self._cap_at = 0.0
+        self._caps = Caps(core)
         self._went_well = False  # the last answer, since the last commit
         self._stopping = False
         self._stepping = asyncio.Lock()
@@ -206,9 +204,10 @@ class Sender:
             return Round(settled=settled, moved=moved)
         if lost is not None or room <= 0:
             return Round(settled=settled, moved=moved, lost=lost, chunk=chunk)
-        alone = await self._alone(room)
+        cap = await self._caps.now()
+        alone = await self._alone(room, cap)
         rest = room - alone.looked_at
-        more = await self._of_chunk(rest, left) if rest > 0 else Round()
+        more = await self._of_chunk(rest, left, cap) if rest > 0 else Round()
         return Round(
             settled=settled,
             moved=moved,
@@ -228,10 +227,10 @@ class Sender:
             return error
         return None
 
-    async def _alone(self, room: int) -> Round:
+    async def _alone(self, room: int, cap: Cap) -> Round:
         """What waits by itself: answers first, then what was put off or retried."""
-        cap = await self._cap()
         rows = await journal.due(self._core, self.channel.name, room, cap)
+        rows = rows if cap.is_free else _one_each(rows)
         passed = await admit(self._core, self.channel, rows, self._contents)
         now = self._core.clock.now()
         leaving = [one.row for one in passed.admitted]
@@ -240,7 +239,7 @@ class Sender:
             admitted=passed.admitted, looked_at=len(rows), rerouted=passed.rerouted
         )
 
-    async def _of_chunk(self, room: int, left: Counter[int]) -> Round:
+    async def _of_chunk(self, room: int, left: Counter[int], cap: Cap) -> Round:
         """The next window of recipients, by the mark of their chunk. `left` says of
         which chunks something is unsettled."""
         core, name, now = self._core, self.channel.name, self._core.clock.now()
@@ -254,7 +253,7 @@ class Sender:
             chunk = await chunks.lease_chunk(name, core.node_id, epoch, now)
         if chunk is None:
             return Round()
-        seen = await self._window(chunk, room)
+        seen = await self._window(chunk, room, cap)
         if seen.rows and (until := self._quiet_until(seen.rows[0])) is not None:
             await chunks.postpone_chunks(name, chunk["broadcast_id"], until)
             return Round()
@@ -270,10 +269,10 @@ class Sender:
             chunk=chunk,
         )
 
-    async def _window(self, chunk: Row, room: int) -> Window:
+    async def _window(self, chunk: Row, room: int, cap: Cap) -> Window:
         """The next recipients; of those that are too late more than there is room for:
         they don't leave."""
-        cap, now = await self._cap(), to_micros(self._core.clock.now())
+        now = to_micros(self._core.clock.now())
         seen = await chunks.window(chunk, room, cap)
         if room >= MANY or not seen.rows or not _is_over(seen.rows[0], now):
             return seen
@@ -281,12 +280,6 @@ class Sender:
         late = list(takewhile(lambda row: _is_over(row, now), seen.rows))
         is_last = seen.is_last and len(late) == len(seen.rows)
         return Window(chunk_id=chunk["id"], rows=late, is_last=is_last)
-
-    async def _cap(self) -> Cap:
-        now = self._core.clock.monotonic()
-        if self._known_cap is None or now - self._cap_at >= CAP_SECONDS:
-            self._known_cap, self._cap_at = await facts.cap(self._core), now
-        return self._known_cap
 
     def _quiet_until(self, row: Row) -> datetime | None:
         """When quiet hours end, where they keep this back now."""
@@ -551,6 +544,18 @@ class Sender:
             soonest = max(self.pace.seconds_to_next(), self.breaker.seconds_to_probe())
             seconds = min(seconds, max(until, soonest, 0.001))
         await self._core.wakeups.wait(self._worker, seconds)
+
+
+def _one_each(rows: Sequence[Row]) -> list[Row]:
+    """Of broadcasts to one address the later one waits until the earlier is journalled,
+    and counts."""
+    first: dict[tuple[str, str], int] = {}
+    return [
+        row
+        for row in rows
+        if row["broadcast_id"] is None
+        or first.setdefault((row["kind"], row["value"]), row["id"]) == row["id"]
+    ]
 
 
 def _is_over(row: Row, now: int) -> bool:

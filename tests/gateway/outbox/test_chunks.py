@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from broadcasts.tables import Broadcast
 from gateway import database as db
 from gateway import keys, texts
 from gateway.channels import ChannelSet
@@ -47,6 +48,17 @@ def number(n: int) -> str:
 async def broadcast(core: Core, people: int, id: int = BROADCAST) -> None:
     """Frozen: planned recipients in chunks that are ready."""
     now = core.clock.now()
+    await Broadcast.create(
+        id=id,
+        kind="notice",
+        title="通知",
+        organisation_id=1,
+        state="running",
+        planned=people,
+        created_by="",
+        created_at=now,
+        changed_at=now,
+    )
     if not await Content.exists():
         await Content.create(
             id=1, texts={"sms": "您好"}, hash="", created_at=core.clock.now()
@@ -332,9 +344,52 @@ async def test_nobody_gets_more_broadcasts_a_day_than_allowed(
     for id in range(1, most + 2):
         await broadcast(core, 3 if id <= most else 5, id)
         await finish(sender, carrier)
+        await Broadcast.filter(id=id).update(state="finished", changed_at=clock.now())
         clock.advance(timedelta(minutes=10))
     assert await states(most) == {"accepted": 3}
     assert await states(most + 1) == {"suppressed": 3, "accepted": 2}
+    clock.advance(timedelta(days=1))
+    await broadcast(core, 5, most + 2)
+    await finish(sender, carrier)
+    assert await states(most + 2) == {"accepted": 5}
+
+
+async def test_those_that_leave_together_count_for_each_other(core: Core) -> None:
+    """The first of them has no answer yet when the others come to the gate."""
+    carrier = Carrier(replace(CARRIER, window=100))
+    core.channels = ChannelSet([channel(carrier)])
+    sender = await new_sender(core)
+    most = core.settings.policy.broadcasts_per_day
+    for id in range(1, most + 3):
+        await broadcast(core, 5, id)
+    while await sender.step():
+        pass
+    assert len(carrier.submitted) == 5 * most
+    await finish(sender, carrier)
+    for id in range(1, most + 1):
+        assert await states(id) == {"accepted": 5}
+    for id in (most + 1, most + 2):
+        assert await states(id) == {"suppressed": 5}
+
+
+async def test_those_that_wait_alone_count_for_each_other(
+    core: Core, sender: Sender, carrier: Carrier, clock: ManualClock
+) -> None:
+    """All were refused for now, and are due again in one commit."""
+    most = core.settings.policy.broadcasts_per_day
+    for id in range(1, most + 3):
+        await broadcast(core, 1, id)
+        await sender.step()
+        for waiting in list(carrier.waiting):
+            carrier.answer(waiting, TransientFailure("nobody"))
+        await sender.step()
+    before = len(carrier.submitted)
+    clock.advance(timedelta(hours=1))
+    await finish(sender, carrier)
+    assert len(carrier.submitted) - before == most
+    ended = [await states(id) for id in range(1, most + 3)]
+    assert ended.count({"accepted": 1}) == most
+    assert ended.count({"suppressed": 1}) == 2
 
 
 def receipt_of(
@@ -452,6 +507,7 @@ def test_whatever_happens_nobody_is_lost_or_doubled(
             for table in ("outbox", "chunks", "tallies", "attempts", "receipts"):
                 await db.execute(f"DELETE FROM {table}")
             await db.execute("DELETE FROM holds")
+            await db.execute("DELETE FROM broadcasts")
             await live(_core(tmp_path), acts)
 
     asyncio.run(example())

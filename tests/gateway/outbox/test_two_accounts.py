@@ -165,7 +165,7 @@ def test_nobody_is_lost_or_doubled_between_two_accounts(
     async def one_life() -> None:
         async with db.opened(database_url):
             tables = ("outbox", "chunks", "tallies", "attempts", "channel_reports")
-            for table in tables:
+            for table in (*tables, "broadcasts"):
                 await db.execute(f"DELETE FROM {table}")
             life = Life(_core(tmp_path), share)
             await life.begin()
