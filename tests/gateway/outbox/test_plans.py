@@ -6,7 +6,8 @@ import pytest
 from gateway import database as db
 from gateway.contract import DeliveryReceipt, ReceiptState
 from gateway.core import Core
-from gateway.outbox import journal, receipts
+from gateway.outbox import chunks, journal, receipts
+from gateway.outbox.facts import Cap, Caps
 from gateway.outbox.journal import Settlement
 from tests.labs.plans import watched
 from tests.labs.storing import SENDER
@@ -59,6 +60,29 @@ async def test_no_table_is_read_as_a_whole(
     assert len(seen.ran) > 6
     tables = ("o", "r", "t", "p", "outbox", "receipts", "attempts", "parts")
     assert not seen.of("AUTOMATIC", *(f"SCAN {table}" for table in tables))
+
+
+async def test_the_daily_cap_asks_for_few(core: Core, sqlite_url: str) -> None:
+    """Of each recipient, and of the channel's open chunks: those of one broadcast are
+    thousands."""
+    cap = Cap(1, 5, (1, 2, 3))
+    async with db.transaction():
+        await db.execute("UPDATE outbox SET state = state WHERE id = 0")
+    chunk = {
+        "id": 1,
+        "journalled_to": 0,
+        "last_id": 500,
+        "broadcast_id": 9,
+        "channel": CHANNEL,
+    }
+    with watched(sqlite_url) as seen:
+        async with db.transaction():
+            await chunks.window(chunk, 100, cap)
+            await Caps(core).now()
+    assert not seen.of("AUTOMATIC", "SCAN c", "SCAN p", "SCAN broadcasts")
+    [chunk_step] = {step for step, _ in seen.of("SEARCH c ")}
+    assert chunk_step.endswith("(channel=? AND state=?)")
+    assert len(seen.of("SEARCH broadcasts")) == 2
 
 
 async def test_tests_are_found_among_millions(core: Core) -> None:
