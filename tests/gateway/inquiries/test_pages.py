@@ -16,7 +16,7 @@ from gateway.core import Core
 from gateway.inbox import Inbox
 from gateway.inbox import pages as review_pages
 from gateway.inbox.router import Router
-from gateway.inquiries import pages
+from gateway.inquiries import act_pages, pages
 from gateway.outbox import pages as channel_pages
 from gateway.tables import (
     AddressRow,
@@ -506,4 +506,4 @@ async def test_candidates_are_the_actors_own(clerk: Browser, desk: Centre) -> No
 
 
 def test_an_answer_may_be_taken_back_for_some_seconds() -> None:
-    assert timedelta(seconds=3) <= pages.UNDO <= timedelta(seconds=10)
+    assert timedelta(seconds=3) <= act_pages.UNDO <= timedelta(seconds=10)
