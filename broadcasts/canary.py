@@ -24,8 +24,8 @@ from gateway.status import BroadcastState
 log = structlog.get_logger()
 
 WAITING, PASSED, STOPPED = "waiting", "passed", "stopped"
-NOTE = "先行发送的一批里被拒绝的太多，已自动暂停。请查明原因，再继续发送或取消"
-BEFORE = "先行发送的一批里被拒绝的太多，曾自动暂停"  # of a run that was then cancelled
+NOTE = "先发的一小批被拒绝过多，已自动暂停。请查明原因后继续发送，或者取消通知。"
+BEFORE = "先发的一小批被拒绝过多，曾自动暂停。"  # of a run that was then cancelled
 _GONE_WRONG = ("failed", "dead", "unknown")
 
 

@@ -46,7 +46,7 @@ _MEND = "请检查 settings.toml 里的账号和网络；渠道恢复后会自�
 _NEXT = "下一条发成后自动变回正常；如果一直这样，请检查 settings.toml 里的账号和网络。"
 _UNSERVED = "暂时没有进程负责这个渠道，消息在排队。"
 _LOOK = "请管理员查看“运行状态”。"
-_THROTTLED = "对方嫌快，已自动放慢，之后会逐步恢复。"
+_THROTTLED = "对方要求放慢，已自动降低发送速度，之后逐步恢复。"
 
 
 async def cards(core: Core, actor: Actor, say: Any) -> list[dict[str, Any]]:

@@ -76,7 +76,7 @@ ACTIONS: Mapping[str, str] = {
     "broadcast.cancel": "取消通知",
     "broadcast.again": "再发给失败的人",
     "broadcast.frozen": "名单冻结",
-    "broadcast.canary_stopped": "先行的一批被拒绝，自动暂停",
+    "broadcast.canary_stopped": "先发的一小批被拒绝过多，自动暂停",
     "broadcast.attendance": "登记到场",
     "daily.add": "加入每日一答队列",
     "daily.move": "调整每日一答队列",

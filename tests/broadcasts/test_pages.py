@@ -136,7 +136,7 @@ async def test_a_notice_from_draft_to_attendance(
     over = await clerk.client.get(f"{path}/progress?state=running")
     assert (over.status, over.headers["HX-Refresh"]) == (204, "true")
     assert "共 3 人" in await read(clerk, f"{path}/progress?state=finished")
-    assert "这里没有人" in await read(clerk, f"{path}?state=refused")
+    assert "没有符合条件的人" in await read(clerk, f"{path}?state=refused")
     assert "党员1" in await read(clerk, f"{path}?state=nonsense&q=%E5%85%9A%E5%91%981")
 
     clock.set((await Broadcast.first()).event_at)  # type: ignore[union-attr]
@@ -495,7 +495,7 @@ async def test_those_in_doubt_are_decided_on_together(
     page = await read(clerk, f"{path}?state=unknown")
     assert page.count('name="chosen"') == page.count('name="shown"') == 3
     assert "本页全部 3 人" in page
-    assert "一起决定" in await read(clerk, path)  # the way there
+    assert "一并处理" in await read(clerk, path)  # the way there
     async with db.transaction():
         now = core.clock.now()
         await moves.advance([Move(ids[0], "delivered", "receipt")], now)

@@ -218,7 +218,7 @@ async def test_those_in_doubt_are_decided_on_together(walk: Walk) -> None:
     await press(desk, "提请批准")
     async with trouble(sandbox, "扣留回执"), trouble(sandbox, "丢失应答"):
         await release(desk, approver)
-        await desk.get_by_role("link", name="看是哪些人").click()
+        await desk.get_by_role("link", name="查看名单").click()
         boxes, ticked = (
             desk.locator("[name=chosen]"),
             desk.locator("[name=chosen]:checked"),

@@ -64,7 +64,7 @@ async def test_who_was_only_too_fast_has_nothing_to_mend(
     sender.channel.trouble = "ESME_RTHROTTLED"
     sender.pace.throttled(None)
     told = (await card_of(core, sender))["last_error"]
-    assert told["text"] == "对方嫌快，已自动放慢，之后会逐步恢复。"
+    assert told["text"] == "对方要求放慢，已自动降低发送速度，之后逐步恢复。"
     assert told["mend"] == ""
 
 
