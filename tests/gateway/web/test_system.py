@@ -163,7 +163,7 @@ async def test_everybody_is_warned_that_there_is_no_room(
     await until(lambda: _is_there(core), 10)
     clerk = await console.browser("clerk_a")
     chief = await console.browser("administrator_county")
-    assert "warning-strip" not in await shown(clerk, "/account")
+    assert "备用空间" not in await shown(clerk, "/account")
     assert (await (await clerk.get("/storage")).text()).strip() == ""
     reserve.unlink()
     for path in ("/account", "/storage", "/members"):
@@ -209,7 +209,7 @@ async def test_it_speaks_english(console: Console) -> None:
     await browser.post("/language", {"lang": "en", "next": "/system"})
     text = await shown(browser)
     assert "One process does all the work" in text
-    assert "Who owns what" in text
+    assert "Who does what" in text
     assert "Watch over the main loop" in text
 
 
