@@ -28,6 +28,7 @@ from gateway.web.routes import page
 
 _PIECE = 256 * 1024  # bytes
 _XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+_LIST = "#people"  # where the list begins, on the page of a notice
 _APPROVED = (BroadcastState.APPROVED, BroadcastState.SCHEDULED)
 
 
@@ -252,14 +253,14 @@ def _pager(
     """A long list goes on from the last row: counting up to it would take long."""
     size = _size(_filter(request)[0])
     if total <= _NUMBERED:
-        return pager(request, _start(request), len(listed), total, size)
+        return pager(request, _start(request), len(listed), total, size, _LIST)
     kept = [(k, v) for k, v in request.query.items() if k in ("state", "q")]
     path = f"{request.path}?{urlencode(kept)}"
     last = listed[-1].id if len(listed) == size else None
     return {
         "total": total,
-        "start": path if after else None,
-        "next": f"{path}&after={last}" if last else None,
+        "start": f"{path}{_LIST}" if after else None,
+        "next": f"{path}&after={last}{_LIST}" if last else None,
     }
 
 
@@ -455,10 +456,13 @@ def _said(found: Decided) -> str:
 
 
 async def export(request: web.Request, actor: Actor) -> web.StreamResponse:
+    """All of the list, or what its filter shows."""
     id = path_id(request)
+    state, words = _filter(request)
     with TemporaryDirectory(prefix="lianxin-") as folder:
         file = Path(folder) / "notice.xlsx"
-        await recipients.export(request.app[CORE], actor, id, file)
+        core = request.app[CORE]
+        await recipients.export(core, actor, id, file, state=state, q=words)
         disposition = f'attachment; filename="notice-{id}.xlsx"'
         response = web.StreamResponse(headers={"Content-Disposition": disposition})
         response.content_type = _XLSX

@@ -484,9 +484,11 @@ _SHEET = "名单"
 _SHEET_ROWS = 1_000_000  # a workbook takes 1,048,576 in one sheet
 
 
-async def export(core: Core, actor: Actor, id: int, file: Path) -> None:
-    """Write all recipients into `file`, a workbook (xlsx). What was typed is never a
-    formula. Its memory doesn't grow with their number."""
+async def export(
+    core: Core, actor: Actor, id: int, file: Path, *, state: str = "", q: str = ""
+) -> None:
+    """Write the recipients into `file`, a workbook (xlsx): all, or as in `recipients`.
+    What was typed is never a formula. Its memory doesn't grow with their number."""
     actor.require(Action.READ)
     broadcast = await find(actor, id)
     options = {
@@ -497,7 +499,7 @@ async def export(core: Core, actor: Actor, id: int, file: Path) -> None:
     with xlsxwriter.Workbook(file, options) as book:
         after = line = 0
         sheet = None
-        while chunk := await _recipients(broadcast, "", "", after, 0, 500):
+        while chunk := await _recipients(broadcast, state, q, after, 0, 500):
             for one in chunk:
                 if sheet is None or line == _SHEET_ROWS:
                     sheet, line = _sheet(book), 0

@@ -159,6 +159,12 @@ async def test_a_notice_from_draft_to_attendance(
     assert answer.headers["Content-Disposition"].endswith(f'"notice-{id}.xlsx"')
     book = load_workbook(BytesIO(await answer.read()))
     assert len(book.get_sheet_by_index(0).to_python()) == 4
+    narrowed = await read(clerk, f"{path}?state=accepted&q=%E5%85%9A%E5%91%981")
+    link = re.search(r'href="([^"]+/export[^"]*)" download>导出筛选结果', narrowed)
+    assert link
+    answer = await clerk.get(unescape(link[1]))
+    rows = load_workbook(BytesIO(await answer.read())).get_sheet_by_index(0)
+    assert [row[0] for row in rows.to_python()] == ["姓名", "党员1"]
 
 
 async def test_what_is_wrong_stands_at_its_field_and_nothing_typed_is_lost(
