@@ -4,10 +4,8 @@ A batch of receipts is matched in the transaction that stores it, in a handful o
 statements. A long message has a receipt for each of its parts: they are joined here.
 """
 
-import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -16,20 +14,24 @@ from gateway import batch
 from gateway import database as db
 from gateway.contract import Address, AddressKind, DeliveryReceipt
 from gateway.core import Core
-from gateway.database import MICROSECOND, Row, to_micros
+from gateway.database import Row, to_micros
 from gateway.members import consent
+from gateway.outbox import whose
 from gateway.outbox.arrivals import Keyed
-from gateway.outbox.moves import Move, Moved, advance, locked
+from gateway.outbox.moves import Move, Moved, advance
+from gateway.outbox.whose import Known, Told, by_index
 from gateway.status import OUTBOUND_MOVES, RANK
 from gateway.text import clean
 
-MATCHED_WITHIN = timedelta(days=7)  # providers use their ids again (C-8)
 WAITS = timedelta(hours=72)  # for the message it belongs to (C-1)
 BATCH = 500  # receipts of one transaction
-CLOCKS_DIFFER = timedelta(minutes=5) // MICROSECOND  # theirs and ours
-_OWN_ID = re.compile("[0-9]{1,18}")  # what fits a key of ours
 _UNANSWERED = frozenset({"planned", "queued", "sending"})
 _BEYOND = frozenset(s for s in OUTBOUND_MOVES["accepted"] if RANK[s] > RANK["accepted"])
+_WAITING_BY = {
+    "provider_id": "receipts_waiting",
+    "reference": "receipts_waiting_reference",
+    "value": "receipts_waiting_address",
+}
 _NEW = {
     "key": "TEXT",
     "provider_id": "TEXT",
@@ -57,20 +59,6 @@ class Sent(Protocol):
     def state(self) -> str: ...
     @property
     def row(self) -> Row: ...
-
-
-class Told(NamedTuple):
-    """What a receipt says. `id` is its row, 0 where it has none yet."""
-
-    id: int
-    provider_id: str
-    reference: str
-    state: str
-    code: str
-    opted_out: bool
-    at: int | None  # microseconds
-    kind: str = ""
-    value: str = ""
 
 
 class Verdict(NamedTuple):
@@ -173,12 +161,6 @@ def _whom(address: Address | None) -> tuple[str, str]:
     return (address.kind.value, address.value) if address else ("", "")
 
 
-def _by(table: str, index: str) -> str:
-    """SQLite knows no sizes: for some hundred rows of ours it would rather read the
-    whole table, to make an index of its own."""
-    return table if db.is_postgres() else f"{table} INDEXED BY {index}"
-
-
 async def apply_early(core: Core, channel: str, sent: Sequence[Sent]) -> list[Moved]:
     """Match receipts that came before the answer to their message."""
     waiting = await db.rows(
@@ -186,39 +168,27 @@ async def apply_early(core: Core, channel: str, sent: Sequence[Sent]) -> list[Mo
     )
     if not waiting:
         return []
-    theirs = [(id,) for message in sent for id in message.provider_ids]
-    early: list[Row] = []
-    if theirs:
-        given, values = batch.table({"provider_id": "TEXT"}, theirs)
-        early += await db.rows(
-            f"SELECT r.* FROM {given} AS g CROSS JOIN "
-            f"{_by('receipts r', 'receipts_waiting')} WHERE r.channel = ? "
-            "AND r.effect = '' AND r.provider_id = g.provider_id ORDER BY r.id",
-            *values,
-            channel,
-        )
-    given, values = batch.table(
-        {"reference": "TEXT"}, [(str(one.outbound_id),) for one in sent]
-    )
-    early += await db.rows(
+    theirs = [id for message in sent for id in message.provider_ids]
+    ours = [str(one.outbound_id) for one in sent]
+    doubted = [one.row["value"] for one in sent if one.state == "unknown"]
+    early = await _waiting(channel, "provider_id", theirs)
+    early += await _waiting(channel, "reference", ours)
+    early += await _waiting(channel, "value", doubted)
+    return await _apply_stored(core, channel, early)
+
+
+async def _waiting(channel: str, column: str, wanted: Sequence[str]) -> list[Row]:
+    """Receipts without a message in whose `column` one of these stands."""
+    if not wanted:
+        return []
+    given, values = batch.table({"it": "TEXT"}, [(one,) for one in wanted])
+    return await db.rows(
         f"SELECT r.* FROM {given} AS g CROSS JOIN "
-        f"{_by('receipts r', 'receipts_waiting_reference')} WHERE r.channel = ? "
-        "AND r.effect = '' AND r.reference <> '' AND r.reference = g.reference "
-        "ORDER BY r.id",
+        f"{by_index('receipts r', _WAITING_BY[column])} WHERE r.channel = ? AND "
+        f"r.effect = '' AND r.{column} <> '' AND r.{column} = g.it ORDER BY r.id",
         *values,
         channel,
     )
-    doubted = [(one.row["value"],) for one in sent if one.state == "unknown"]
-    if doubted:
-        given, values = batch.table({"value": "TEXT"}, doubted)
-        early += await db.rows(
-            f"SELECT r.* FROM {given} AS g CROSS JOIN "
-            f"{_by('receipts r', 'receipts_waiting_address')} WHERE r.channel = ? "
-            "AND r.effect = '' AND r.value <> '' AND r.value = g.value ORDER BY r.id",
-            *values,
-            channel,
-        )
-    return await _apply_stored(core, channel, early)
 
 
 async def waiting_after(channel: str, last: int) -> int | None:
@@ -287,19 +257,6 @@ async def _apply_stored(core: Core, channel: str, rows: Sequence[Row]) -> list[M
     return moved
 
 
-@dataclass(slots=True)
-class _Known:
-    """The messages that a batch of receipts is about, as the batch changes them."""
-
-    by_provider: Mapping[str, int]
-    parts: Mapping[str, Row]  # by the provider's id of the part
-    of_message: Mapping[int, Sequence[Row]]  # all parts of a long message
-    rows: dict[int, Row]
-    states: dict[int, str]
-    moves: dict[int, Move] = field(default_factory=dict)
-    changed_parts: dict[int, Row] = field(default_factory=dict)
-
-
 async def _apply(
     core: Core, channel: str, told: Sequence[Told]
 ) -> tuple[list[Verdict], list[Moved]]:
@@ -308,7 +265,7 @@ async def _apply(
         return [], []
     if any(one.opted_out for one in told):
         await consent.hold_gate(alone=True)  # before any row is locked
-    known = await _known(core, channel, told)
+    known = await whose.find(core, channel, told)
     verdicts = [_judge(one, known) for one in told]
     if any(one.value and not v.effect for one, v in zip(told, verdicts, strict=True)):
         verdicts = await _by_address(core, channel, told, verdicts, known)
@@ -324,40 +281,12 @@ def _count(core: Core, channel: str, ended: Mapping[str, int]) -> None:
         core.metrics.outbound.labels(channel, state).inc(number)
 
 
-async def _known(core: Core, channel: str, told: Sequence[Told]) -> _Known:
-    """By our reference, else by the provider's id; only of this account (C-5), and
-    of the newest message where an id came again (C-8)."""
-    by_provider: dict[str, int] = {}
-    rows: dict[int, Row] = {}
-    of_message: dict[int, list[Row]] = {}
-    oldest = to_micros(core.clock.now() - MATCHED_WITHIN)
-    theirs = list({one.provider_id for one in told if one.provider_id})
-    if theirs:
-        for row in await _of_provider(channel, theirs, oldest):
-            by_provider[row["provider_id"]] = row["id"]  # the newest comes last
-            rows[row["id"]] = row
-        others = [id for id in theirs if id not in by_provider]
-        for part in await _parts_of(channel, others, oldest):
-            of_message.setdefault(part["outbound_id"], []).append(part)
-    ours = {int(one.reference) for one in told if _OWN_ID.fullmatch(one.reference)}
-    missing = (ours | of_message.keys()) - rows.keys()
-    found = await locked(sorted(missing))
-    rows |= {id: row for id, row in found.items() if row["channel"] == channel}
-    return _Known(
-        by_provider=by_provider,
-        parts={p["provider_id"]: p for all in of_message.values() for p in all},
-        of_message=of_message,
-        rows=rows,
-        states={id: row["state"] for id, row in rows.items()},
-    )
-
-
 async def _by_address(
     core: Core,
     channel: str,
     told: Sequence[Told],
     verdicts: Sequence[Verdict],
-    known: _Known,
+    known: Known,
 ) -> list[Verdict]:
     """A receipt whose id we never heard of, for a person with whom exactly one message
     is in doubt, and none is on its way: the answer to it was lost, with the id in it.
@@ -365,19 +294,24 @@ async def _by_address(
     lost = {
         n: one
         for n, (one, verdict) in enumerate(zip(told, verdicts, strict=True))
-        if one.value and not verdict.effect and _message_of(one, known) is None
+        if one.value and not verdict.effect and whose.message_of(one, known) is None
     }
-    doubted = await _doubted(core, channel, {one.value for one in lost.values()})
+    since = to_micros(core.clock.now() - WAITS)
+    doubted = await whose.doubted(channel, {o.value for o in lost.values()}, since)
     places = {(row["kind"], row["value"]) for row in doubted}
     lost = {n: one for n, one in lost.items() if (one.kind, one.value) in places}
     # Its answer may have been settled while this was looked up: then it has its id.
-    settled = await _known(core, channel, list(lost.values()))
+    settled = await whose.find(core, channel, list(lost.values()))
     found = list(verdicts)
     for n, one in lost.items():
         rows = [r for r in doubted if (r["kind"], r["value"]) == (one.kind, one.value)]
-        if len(rows) != 1 or one.state == "unknown" or not _can_tell_of(one, rows[0]):
+        if (
+            len(rows) != 1
+            or one.state == "unknown"
+            or not whose.can_tell_of(one, rows[0])
+        ):
             continue
-        if _message_of(one, settled) is not None:
+        if whose.message_of(one, settled) is not None:
             continue
         [row] = rows
         doubted.remove(row)
@@ -389,103 +323,8 @@ async def _by_address(
     return found
 
 
-def _can_tell_of(one: Told, row: Row) -> bool:
-    """Nothing arrives before it was sent; clocks differ, and some tell minutes only."""
-    return one.at is None or one.at >= row["journalled_at"] - CLOCKS_DIFFER
-
-
-# Whoever has a message on its way: a receipt may be about that one, and be early. What
-# the partial index on open ones says stands there word by word, for SQLite.
-_UNDER_WAY = """
-EXISTS (SELECT 1 FROM outbox u WHERE u.kind = o.kind AND u.value = o.value
-  AND u.channel = o.channel AND u.state IN ('queued', 'sending')
-  AND u.state = 'sending')
-OR EXISTS (SELECT 1 FROM chunks c CROSS JOIN outbox u WHERE c.channel = o.channel
-  AND c.state = 'leased' AND u.broadcast_id = c.broadcast_id AND u.value = o.value
-  AND u.kind = o.kind AND u.id BETWEEN c.first_id AND c.journalled_to
-  AND u.state = 'planned')
-"""
-
-
-async def _doubted(core: Core, channel: str, values: Collection[str]) -> list[Row]:
-    if not values:
-        return []
-    given, cells = batch.table(
-        {"value": "TEXT"}, [(value,) for value in sorted(values)]
-    )
-    lock = " FOR UPDATE OF o" if db.is_postgres() else ""
-    return await db.rows(
-        "SELECT o.id, o.state, o.attempts, o.broadcast_id, o.channel, o.kind, o.value, "
-        f"t.journalled_at FROM {given} AS g CROSS JOIN "
-        f"{_by('outbox o', 'outbox_unknown')} CROSS JOIN attempts t "
-        "WHERE o.channel = ? AND o.state = 'unknown' AND o.value = g.value "
-        "AND o.provider_id = '' AND o.changed_at >= ? AND t.outbound_id = o.id "
-        f"AND t.number = o.attempts AND NOT ({_UNDER_WAY}) ORDER BY o.id{lock}",
-        *cells,
-        channel,
-        to_micros(core.clock.now() - WAITS),
-    )
-
-
-async def _of_provider(channel: str, ids: Sequence[str], oldest: int) -> list[Row]:
-    given, values = batch.table({"provider_id": "TEXT"}, [(id,) for id in ids])
-    found = await db.rows_at_once(
-        ("id", "state", "attempts", "broadcast_id", "channel", "provider_id"),
-        f"SELECT o.id, o.state, o.attempts, o.broadcast_id, o.channel, o.provider_id "
-        f"FROM {given} AS g CROSS JOIN {_BY_PROVIDER[db.is_postgres()]} ORDER BY o.id",
-        *values,
-        channel,
-        oldest,
-    )
-    if not db.is_postgres():
-        return found
-    # Locked by their ids, in their order: two batches can't wait for each other.
-    now = await locked([row["id"] for row in found])
-    return [{**row, **now[row["id"]]} for row in found if row["id"] in now]
-
-
-_WANTED = (
-    "o.channel = ? AND o.provider_id = g.provider_id AND o.provider_id <> '' "
-    "AND o.changed_at >= ?"
-)
-# One look into the index for each id. PostgreSQL's planner thinks a fresh table has few
-# settled rows, and would read them all; what has an OFFSET it leaves alone.
-_BY_PROVIDER = {
-    False: f"outbox o INDEXED BY outbox_provider WHERE {_WANTED}",
-    True: f"LATERAL (SELECT * FROM outbox o WHERE {_WANTED} OFFSET 0) o",
-}
-
-
-async def _parts_of(channel: str, ids: Sequence[str], oldest: int) -> list[Row]:
-    """All parts of every long message one of whose parts has one of these ids."""
-    if not ids:
-        return []
-    given, values = batch.table({"provider_id": "TEXT"}, [(id,) for id in ids])
-    return await db.rows(
-        "SELECT * FROM parts WHERE outbound_id IN (SELECT p.outbound_id "
-        f"FROM {given} AS g CROSS JOIN parts p CROSS JOIN outbox o "
-        "WHERE p.channel = ? AND p.provider_id = g.provider_id "
-        "AND o.id = p.outbound_id AND o.changed_at >= ?) ORDER BY id",
-        *values,
-        channel,
-        oldest,
-    )
-
-
-def _message_of(one: Told, known: _Known) -> int | None:
-    if one.reference and _OWN_ID.fullmatch(one.reference):
-        id = int(one.reference)
-        if id in known.rows:
-            return id
-    if known.parts:
-        part = known.parts.get(one.provider_id)
-        if part is not None and part["outbound_id"] in known.rows:
-            return int(part["outbound_id"])
-    return known.by_provider.get(one.provider_id)
-
-
-def _judge(one: Told, known: _Known) -> Verdict:
-    id = _message_of(one, known)
+def _judge(one: Told, known: Known) -> Verdict:
+    id = whose.message_of(one, known)
     if id is None or known.states[id] in _UNANSWERED:
         return _WAITING  # first its own answer; then this receipt again
     if one.state == "unknown":
@@ -505,7 +344,7 @@ def _judge(one: Told, known: _Known) -> Verdict:
     return Verdict(id, effect)
 
 
-def _judge_part(part: Row, one: Told, known: _Known) -> None:
+def _judge_part(part: Row, one: Told, known: Known) -> None:
     if _effect(part["state"], one.state) == "applied":
         part["state"], part["code"] = str(one.state), one.code
         known.changed_parts[part["id"]] = part
