@@ -14,7 +14,7 @@ from gateway.addresses import mask
 from gateway.api.operations import Call, Operation
 from gateway.api.schemas import Body, Code, Contact, Id, Output, Paged, Tag
 from gateway.contract import Address, AddressKind
-from gateway.status import BroadcastState, Bucket, OutboundState
+from gateway.status import BroadcastState, Bucket, OutboundState, Standing
 
 _RESOURCE = "recipients"
 _LONGEST_TEXT = 10_000  # characters
@@ -114,7 +114,7 @@ class BroadcastShown(Output):
     id: int
     kind: str
     title: str
-    state: BroadcastState
+    state: BroadcastState | Standing
     hash: str = Field(description="Of text, audience and time, for the approval.")
     texts: dict[str, str]
     audience: dict[str, Any]
@@ -204,7 +204,7 @@ async def _shown(call: Call, broadcast: Broadcast, masked: bool) -> BroadcastSho
         id=broadcast.id,
         kind=broadcast.kind,
         title=broadcast.title,
-        state=BroadcastState(broadcast.state),
+        state=found.standing,
         hash=notices.digest(broadcast),
         texts=broadcast.texts,
         audience=_audience(broadcast.audience, masked),

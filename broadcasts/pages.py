@@ -215,7 +215,7 @@ async def show(request: web.Request, actor: Actor) -> web.StreamResponse:
         request,
         "broadcast.html",
         active="daily" if found.broadcast.kind == "daily" else "broadcasts",
-        broadcast=await view.head(core, found.broadcast),
+        broadcast=await view.head(core, found),
         acts=view.acts(found.broadcast, actor),
         again=await view.again(found, actor),
         approval=approval,
@@ -272,7 +272,7 @@ async def show_report(request: web.Request, actor: Actor) -> web.StreamResponse:
         request,
         "broadcast_print.html",
         active="broadcasts",
-        broadcast=await view.head(core, found.broadcast),
+        broadcast=await view.head(core, found),
         approved={"by": found.broadcast.approved_by, "at": found.broadcast.approved_at},
         started_at=found.broadcast.started_at,
         finished_at=found.broadcast.finished_at,
@@ -300,7 +300,7 @@ async def show_progress(request: web.Request, actor: Actor) -> web.StreamRespons
             "这份通知刚刚改过，现在是第 {n} 稿，请从头看一遍", n=here.revision
         )
         return refresh(request, text(request, said))
-    if request.query.get("state", here.state) != here.state:
+    if request.query.get("state", found.standing) != found.standing:
         return refresh(request)
     progress = await view.progress(request.app[CORE], found)
     return await render(request, "partials/_broadcast_progress.html", progress=progress)

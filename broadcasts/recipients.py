@@ -25,7 +25,14 @@ from gateway.inquiries import words
 from gateway.outbox import moves
 from gateway.outbox.receipts import WAITS
 from gateway.phrases import phrase
-from gateway.status import BroadcastState, Bucket, OutboundState, count_as
+from gateway.status import (
+    BroadcastState,
+    Bucket,
+    OutboundState,
+    Standing,
+    count_as,
+    standing,
+)
 
 BUCKET_LABELS: Mapping[Bucket, str] = {
     Bucket.DELIVERED: "已送达",
@@ -77,6 +84,11 @@ class Overview:
     @property
     def counts(self) -> Mapping[Bucket, int]:
         return in_buckets(self.states)
+
+    @property
+    def standing(self) -> BroadcastState | Standing:
+        state = BroadcastState(self.broadcast.state)
+        return standing(state, self.counts[Bucket.UNKNOWN])
 
     @property
     def is_balanced(self) -> bool:

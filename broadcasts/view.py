@@ -27,7 +27,7 @@ from gateway.outbox import account, queries
 from gateway.outbox.receipts import WAITS
 from gateway.outbox.report import Report, reports
 from gateway.phrases import phrase
-from gateway.status import BroadcastState, Bucket, OutboundState, count_as
+from gateway.status import BroadcastState, Bucket, OutboundState, count_as, standing
 from gateway.tables import Member
 
 _B = BroadcastState
@@ -106,7 +106,7 @@ async def _notice_row(core: Core, actor: Actor, broadcast: Broadcast) -> dict[st
     return {
         "id": broadcast.id,
         "title": broadcast.title,
-        "state": broadcast.state,
+        "state": standing(_B(broadcast.state), counts[Bucket.UNKNOWN]),
         "audience": await audience_text(broadcast),
         "author": broadcast.created_by,
         "changed_at": broadcast.changed_at,
@@ -147,11 +147,12 @@ def channel_of(core: Core, name: str, kind: str) -> dict[str, str]:
 _MOVES_ON = frozenset({_B.PLANNING, _B.RUNNING, _B.FINISHED})
 
 
-async def head(core: Core, broadcast: Broadcast) -> dict[str, Any]:
+async def head(core: Core, found: Overview) -> dict[str, Any]:
+    broadcast = found.broadcast
     return {
         "id": broadcast.id,
         "title": broadcast.title,
-        "state": broadcast.state,
+        "state": found.standing,
         "author": broadcast.created_by or phrase("系统"),
         "audience": await audience_text(broadcast),
         "place": broadcast.place,

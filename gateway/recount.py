@@ -28,6 +28,7 @@ def as_data(report: Report) -> dict[str, Any]:
         "broadcasts": [
             {
                 "id": one.broadcast_id,
+                "state": one.standing,
                 "planned": one.planned,
                 "sum": one.total,
                 "states": dict(one.states),
@@ -69,7 +70,8 @@ def _balance(balance: Balance) -> str:
     states = ", ".join(f"{n} {state}" for state, n in balance.states.items())
     sign = "=" if balance.total == balance.planned else "is not"
     planned = f"{balance.planned} planned {sign} {states or 'nobody'}"
-    return f"broadcast {balance.broadcast_id} ({balance.state}): {planned}"
+    said = balance.standing.replace("_", " ")
+    return f"broadcast {balance.broadcast_id} ({said}): {planned}"
 
 
 def _unknown(report: Report) -> Iterator[str]:

@@ -36,6 +36,12 @@ class BroadcastState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Standing(StrEnum):
+    """What else is said of a broadcast than its state."""
+
+    OPEN_QUESTIONS = "finished_with_open_questions"  # of somebody nobody knows
+
+
 class InquiryState(StrEnum):
     NEW = "new"  # 待受理
     OPEN = "open"  # 办理中
@@ -170,3 +176,11 @@ def predecessors(after: State) -> frozenset[State]:
 def count_as(state: OutboundState) -> Bucket:
     """The one bucket in which a recipient in `state` is counted."""
     return _BUCKETS[state]
+
+
+def standing(state: BroadcastState, unknown: int) -> BroadcastState | Standing:
+    """What is said of a broadcast with so many unknown: never just that it is
+    finished, as long as nobody knows of somebody."""
+    if state is BroadcastState.FINISHED and unknown:
+        return Standing.OPEN_QUESTIONS
+    return state

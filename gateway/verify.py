@@ -13,7 +13,13 @@ from gateway.addresses import mask
 from gateway.contract import Address, AddressKind
 from gateway.database import Row, from_micros, to_micros
 from gateway.snapshot import Read
-from gateway.status import Bucket, OutboundState, count_as
+from gateway.status import (
+    BroadcastState,
+    Bucket,
+    OutboundState,
+    count_as,
+    standing,
+)
 
 DEAD_AFTER = timedelta(seconds=60)  # a process not seen so long; its sends are over
 UNDECIDED_AFTER = timedelta(minutes=5)  # a message nobody has routed since
@@ -52,6 +58,11 @@ class Balance:
         for state, number in self.states.items():
             found[count_as(state)] += number
         return found
+
+    @property
+    def standing(self) -> str:
+        unknown = self.states.get(OutboundState.UNKNOWN, 0)
+        return standing(BroadcastState(self.state), unknown)
 
     @property
     def holds(self) -> bool:

@@ -15,6 +15,7 @@ from gateway.actors import Actor, Role
 from gateway.api.operations import mount
 from gateway.core import Core
 from gateway.errors import OutcomeUnknown, PermanentFailure
+from gateway.outbox import unknown
 from gateway.staff import tokens
 from gateway.tables import Outbound
 from gateway.web.app import build_app
@@ -95,6 +96,22 @@ async def test_the_whole_way_of_a_notice(callers: Callers, sms: Recorder) -> Non
     replayed = await clerk.post(f"/broadcasts/{id}/start", key="start")
     assert replayed.headers["Idempotent-Replayed"] == "true"
     assert replayed.body == started.body
+
+
+async def test_it_is_not_just_finished_while_nobody_knows_of_somebody(
+    callers: Callers, sms: Recorder
+) -> None:
+    county = callers.county
+    clerk, id = await _approved(callers)
+    sms.answers[phone(1)] = OutcomeUnknown("timeout")
+    await clerk.post(f"/broadcasts/{id}/start", key="start")
+    await drain(county.core)
+    await running.settle(county.core)
+    found = (await clerk.get(f"/broadcasts/{id}")).body
+    assert found["state"] == "finished_with_open_questions"
+    lost = await Outbound.get(state="unknown")
+    await unknown.decide(county.core, county.clerk, lost.id, "sent", "本人说收到了")
+    assert (await clerk.get(f"/broadcasts/{id}")).body["state"] == "finished"
 
 
 async def test_whom_nothing_reaches_is_counted_apart(callers: Callers) -> None:

@@ -522,6 +522,39 @@ async def test_those_in_doubt_are_decided_on_together(
     assert [line.object for line in lines] == [f"outbox:{id}" for id in ids[1:]]
 
 
+async def test_it_is_not_just_finished_while_nobody_knows_of_somebody(
+    core: Core, console: Console, sms: Recorder, clock: ManualClock
+) -> None:
+    """On the page, in the list, on paper; until the last of them has a receipt."""
+    clerk, path, ids = await in_doubt(core, console, sms, clock, 2)
+    await tick(core)
+    for one in (path, "/broadcasts", f"{path}/print"):
+        page = await read(clerk, one)
+        assert "发完了，还有结果不明" in page
+        assert "已完成" not in page
+    progress = f"{path}/progress?state=finished_with_open_questions&revision=1"
+    for id in ids:
+        assert "看是哪些人" in await read(clerk, progress)
+        async with db.transaction():
+            await moves.advance([Move(id, "delivered", "receipt")], clock.now())
+    over = await clerk.get(progress)
+    assert (over.status, over.headers["HX-Refresh"]) == (204, "true")
+    for one in (path, "/broadcasts", f"{path}/print"):
+        assert "已完成" in await read(clerk, one)
+
+
+async def test_in_a_cancelled_one_nobody_is_sent_to_again(
+    core: Core, console: Console, sms: Recorder, clock: ManualClock
+) -> None:
+    clerk, path, ids = await in_doubt(core, console, sms, clock, 1)
+    await clerk.post(f"{path}/cancel", {})
+    decision = {"decision": "again", "reason": "没有收到", "chosen": str(ids[0])}
+    answer = await clerk.post(f"{path}/decide", decision)
+    assert answer.headers["Location"] == f"{path}?state=unknown#people"
+    assert "通知已取消，不能再发" in toast(answer)
+    assert (await Outbound.get()).state == "unknown"
+
+
 async def test_the_channels_page_leads_to_where_they_are_decided_on(
     core: Core, console: Console, sms: Recorder, clock: ManualClock
 ) -> None:

@@ -11,6 +11,7 @@ from gateway.actors import GATEWAY
 from gateway.core import Core
 from gateway.database import execute, transaction
 from gateway.errors import StorageUnavailable
+from gateway.recount import as_data, as_text
 from gateway.snapshot import snapshot
 from gateway.status import Bucket, OutboundState
 from gateway.tables import Attempt, Chunk, Inbound, Node, Outbound, Receipt, Tally
@@ -254,3 +255,15 @@ async def test_without_a_database_that_is_said(tmp_path: Path) -> None:
     with pytest.raises(StorageUnavailable, match=r"none\.sqlite3"):
         async with snapshot(f"sqlite://{tmp_path}/none.sqlite3"):
             raise AssertionError("there is nothing to read")
+
+
+def test_a_run_with_unknown_is_finished_with_open_questions() -> None:
+    states = {OutboundState.ACCEPTED: 2, OutboundState.UNKNOWN: 1}
+    found = Balance(
+        broadcast_id=7, state="finished", planned=3, states=states, tallied=states
+    )
+    told = as_text(Report(balances=[found]))
+    said = "broadcast 7 (finished with open questions): 3 planned = "
+    assert told.startswith(f"{said}2 accepted, 1 unknown\n")
+    [shown] = as_data(Report(balances=[found]))["broadcasts"]
+    assert shown["state"] == "finished_with_open_questions"
