@@ -504,7 +504,7 @@ async def _create_token(
         found = await Organisation.filter(**wanted).order_by("id").first()
         if found is None:
             raise RequestError("no_organisation", f"no organisation {organisation!r}")
-        actor = dataclasses.replace(GATEWAY, name="command line")
+        actor = dataclasses.replace(GATEWAY, name=tokens.COMMAND_LINE)
         typer.echo(await tokens.create(core, actor, name, role, found.id))
 
 

@@ -30,7 +30,7 @@ ACTIONS: Mapping[str, str] = {
     "staff.stopped": "停用账户",
     "staff.restored": "恢复账户",
     "token.created": "新建接口令牌",
-    "token.revoked": "停用接口令牌",
+    "token.revoked": "作废接口令牌",
     "organisation.added": "新建组织",
     "organisation.changed": "修改组织",
     "organisation.moved": "移动组织",

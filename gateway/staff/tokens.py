@@ -2,17 +2,25 @@
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
 from gateway import audit
 from gateway.actors import Action, Actor, Role
 from gateway.core import Core
-from gateway.database import execute, from_micros, rows, to_micros, transaction
+from gateway.database import (
+    execute,
+    from_micros,
+    marks,
+    rows,
+    to_micros,
+    transaction,
+)
 from gateway.errors import NotFound, RequestError
 from gateway.organisations.tree import own
 from gateway.tables import ApiToken
 
+COMMAND_LINE = "command line"  # who acts where nobody is signed in
 _TOUCH_EVERY = timedelta(minutes=1)
 
 
@@ -51,12 +59,25 @@ def _fault(field: str, text: str) -> RequestError:
 
 
 async def list_all(actor: Actor) -> Sequence[ApiToken]:
+    """The newest first, those that were revoked last."""
     actor.require(Action.ADMINISTER)
-    return (
+    found = (
         await ApiToken.filter(organisation__path__startswith=actor.path)
         .prefetch_related("organisation")
-        .order_by("id")
+        .order_by("-id")
     )
+    return sorted(found, key=lambda one: one.revoked_at is not None)
+
+
+async def makers(listed: Iterable[ApiToken]) -> Mapping[int, str]:
+    """By the token's id who made it, as the audit tells."""
+    objects = {f"token:{one.id}": one.id for one in listed}
+    found = await rows(
+        "SELECT object, actor FROM audit WHERE action = 'token.created' "
+        f"AND object IN ({marks(len(objects)) or 'NULL'})",
+        *objects,
+    )
+    return {objects[row["object"]]: row["actor"] for row in found}
 
 
 async def revoke(core: Core, actor: Actor, token_id: int) -> None:

@@ -11,7 +11,7 @@ from gateway.database import rows
 from gateway.members import erasure_pages, import_pages
 from gateway.members import pages as member_pages
 from gateway.organisations import pages as organisation_pages
-from gateway.staff import audit_pages, sign_in_pages
+from gateway.staff import audit_pages, sign_in_pages, token_pages
 from gateway.staff import pages as staff_pages
 from gateway.staff.passwords import Hasher
 from gateway.staff.throttle import Throttle
@@ -43,6 +43,7 @@ _PARTS = (
     opt_out.ROUTES,
     sign_in_pages.ROUTES,
     staff_pages.ROUTES,
+    token_pages.ROUTES,
     audit_pages.ROUTES,
     organisation_pages.ROUTES,
     member_pages.ROUTES,

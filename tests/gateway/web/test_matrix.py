@@ -3,9 +3,12 @@ what never was. Generated from the route table, so that a new route is in by its
 
 import re
 
+from gateway.actors import Role
 from gateway.contract import Address, AddressKind
 from gateway.members import registry
 from gateway.members.registry import Draft
+from gateway.staff import tokens
+from gateway.tables import ApiToken
 from gateway.web.keys import CORE, ROUTES
 from gateway.web.routes import Entry, Route
 from tests.console import Console
@@ -46,6 +49,7 @@ async def _objects(console: Console) -> dict[str, dict[str, object]]:
         [Address(AddressKind.PHONE, "+8613800138000")],
     )
     stored = await registry.find(actor, member.id)
+    await tokens.create(core, actor, "乙", Role.CLERK, console.centre_b.id)
     return {
         "members": {
             "id": member.id,
@@ -55,6 +59,7 @@ async def _objects(console: Console) -> dict[str, dict[str, object]]:
         "staff": {"id": console.actors["clerk_b"].staff_id},
         "organisations": {"id": console.centre_b.id},
         "account": {"id": 1},
+        "tokens": {"id": (await ApiToken.get()).id},
     }
 
 
