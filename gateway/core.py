@@ -6,6 +6,7 @@ from pathlib import Path
 from gateway.channels import ChannelSet
 from gateway.clock import Clock
 from gateway.commits import Commits
+from gateway.consent import QuietHours
 from gateway.hub import Hub
 from gateway.keys import Keys
 from gateway.metrics import Metrics
@@ -42,3 +43,9 @@ class Core:
     def working_hours(self) -> WorkingHours:
         centre = self.settings.centre
         return WorkingHours(timezone=centre.timezone, spells=centre.opens)
+
+    @property
+    def quiet_hours(self) -> QuietHours:
+        """In the centre's time zone."""
+        policy = self.settings.policy
+        return QuietHours(start=policy.allowed_until, end=policy.allowed_from)

@@ -8,7 +8,6 @@ from typing import Any
 from gateway import database as db
 from gateway import wording
 from gateway.channels import Channel, NoRoute, Reach, Refusal, refusal
-from gateway.consent import QuietHours
 from gateway.contract import (
     Address,
     AddressKind,
@@ -136,8 +135,7 @@ class _Gate:
     """
 
     def __init__(self, core: Core, channel: Channel, now: datetime) -> None:
-        policy = core.settings.policy
-        self._quiet = QuietHours(start=policy.allowed_until, end=policy.allowed_from)
+        self._quiet = core.quiet_hours
         self._zone = core.settings.centre.timezone
         self._channel, self._now = channel, now
         self._at = to_micros(now)
@@ -311,16 +309,8 @@ def message(
     channel: Channel, row: Row, contents: Mapping[int, Mapping[str, str]]
 ) -> OutboundMessage:
     """The row as its channel will say it. Raises NotSayable."""
-    kind = _KINDS[row["kind"]]
-    extras = row["extras"]
     try:
-        text = row["text"]
-        if text is None:
-            texts = contents[row["content_id"]]
-            text = fill(variant(texts, kind), row["variables"])
-            if channel.capabilities.subject:
-                subject = fill(texts.get("subject", ""), row["variables"])
-                extras = {"subject": subject, **extras}
+        text, extras = _worded(channel, row, contents)
         template = _template(channel, row, text)
     except wording.MissingValue as error:
         raise NotSayable("value_missing", error.field) from error
@@ -333,19 +323,32 @@ def message(
         length(whole, limits.encoding) > limits.max_length
     ):
         raise NotSayable("too_long")
-    if template is None and not extras:
-        return OutboundMessage(
-            id=str(row["id"]),
-            kind=_MESSAGE_KINDS[row["message_kind"]],
-            to=Address(kind, row["value"]),
-            text=text,
-        )
-    return OutboundMessage(
+    said = OutboundMessage(
         id=str(row["id"]),
         kind=_MESSAGE_KINDS[row["message_kind"]],
-        to=Address(kind, row["value"]),
+        to=Address(_KINDS[row["kind"]], row["value"]),
         text=text,
         template=template,
+    )
+    return _with_extras(said, extras) if extras else said
+
+
+def _worded(
+    channel: Channel, row: Row, contents: Mapping[int, Mapping[str, str]]
+) -> tuple[str, Mapping[str, Any]]:
+    """Text and extras: the row's own, or the frozen ones with its values."""
+    if row["text"] is not None:
+        return row["text"], row["extras"]
+    texts, values = contents[row["content_id"]], row["variables"]
+    text = fill(variant(texts, _KINDS[row["kind"]]), values)
+    if not channel.capabilities.subject:
+        return text, row["extras"]
+    return text, {"subject": fill(texts.get("subject", ""), values), **row["extras"]}
+
+
+def _with_extras(said: OutboundMessage, extras: Mapping[str, Any]) -> OutboundMessage:
+    return replace(
+        said,
         subject=str(extras.get("subject", "")),
         in_reply_to=str(extras.get("in_reply_to", "")),
         references=tuple(extras.get("references", ())),

@@ -142,7 +142,7 @@ async def let_go(chunk: Row) -> None:
             *owner,
         )
         return
-    rest = await db.rows(
+    [rest] = await db.rows(
         "SELECT MIN(id) AS first, COUNT(*) AS people FROM outbox WHERE id > ? "
         "AND id <= ? AND +broadcast_id = ? AND channel = ? AND state = 'planned'",
         chunk["journalled_to"],
@@ -150,27 +150,31 @@ async def let_go(chunk: Row) -> None:
         chunk["broadcast_id"],
         chunk["channel"],
     )
-    first, people = rest[0]["first"], int(rest[0]["people"])
     cut = await db.execute(
         f"UPDATE chunks SET last_id = journalled_to, people = people - ? WHERE id = ? "
         f"AND {theirs}",
-        people,
+        int(rest["people"]),
         chunk["id"],
         *owner,
     )
-    if cut and people:
-        await db.execute(
-            "INSERT INTO chunks (broadcast_id, channel, priority, first_id, last_id, "
-            "people, canary, state, due_at, journalled_to, epoch) SELECT broadcast_id, "
-            "channel, priority, CAST(? AS BIGINT), CAST(? AS BIGINT), "
-            "CAST(? AS INTEGER), canary, 'ready', due_at, CAST(? AS BIGINT), 0 "
-            "FROM chunks WHERE id = ?",
-            first,
-            chunk["last_id"],
-            people,
-            first - 1,
-            chunk["id"],
-        )
+    if cut and rest["people"]:
+        await _add_rest(chunk, rest["first"], int(rest["people"]))
+
+
+async def _add_rest(chunk: Row, first: int, people: int) -> None:
+    """What was cut off a chunk, ready for anybody."""
+    await db.execute(
+        "INSERT INTO chunks (broadcast_id, channel, priority, first_id, last_id, "
+        "people, canary, state, due_at, journalled_to, epoch) SELECT broadcast_id, "
+        "channel, priority, CAST(? AS BIGINT), CAST(? AS BIGINT), "
+        "CAST(? AS INTEGER), canary, 'ready', due_at, CAST(? AS BIGINT), 0 "
+        "FROM chunks WHERE id = ?",
+        first,
+        chunk["last_id"],
+        people,
+        first - 1,
+        chunk["id"],
+    )
 
 
 async def close_chunks(ids: Iterable[int]) -> None:

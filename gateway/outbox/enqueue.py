@@ -1,7 +1,7 @@
 """Puts messages into the outbox, in the transaction of the fact that causes them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -157,14 +157,7 @@ async def _with_replies(reach: Reach) -> Reach:
         reach.address.value,
         to_micros(reach.last_inbound_at),
     )
-    return Reach(
-        address=reach.address,
-        channel=reach.channel,
-        last_inbound_at=reach.last_inbound_at,
-        replies_used=used[0]["n"],
-        in_reply_to=reach.in_reply_to,
-        mention=reach.mention,
-    )
+    return replace(reach, replies_used=used[0]["n"])
 
 
 async def opted_out(addresses: Sequence[Address], member_id: int | None) -> bool:

@@ -112,7 +112,7 @@ def _capped(cap: Cap) -> tuple[str, list[Any]]:
     return counted, [*cap.recent, cap.since, cap.most]
 
 
-COLUMNS = (
+COLUMNS = (  # as `gated` has them
     "id",
     "message_kind",
     "priority",
@@ -142,6 +142,7 @@ ADDRESS = "LEFT JOIN addresses a ON a.kind = o.kind AND a.value = o.value "
 
 
 def opened(found: list[Row]) -> list[Row]:
+    """The same rows, with what is JSON in them read."""
     # As one text: a call for each row would cost more than what it reads.
     all_variables = json.loads(f"[{','.join([row['variables'] for row in found])}]")
     for row, variables in zip(found, all_variables, strict=True):

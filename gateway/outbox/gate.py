@@ -13,9 +13,7 @@ from gateway.contract import MessageKind
 
 # What a person did not ask for just now: opt-out and quiet hours hold.
 UNASKED = frozenset({MessageKind.NOTICE, MessageKind.DAILY, MessageKind.CALLBACK})
-
-
-ERASED = "erased"
+ERASED = "erased"  # why a message to a member whose data was erased is cancelled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,11 +18,12 @@ from gateway.contract import DeliveryReceipt
 from gateway.core import Core
 from gateway.database import Row, to_micros
 from gateway.outbox import moves
+from gateway.outbox.enqueue import PRIORITY
 from gateway.outbox.facts import ADDRESS, Cap, gated, opened
 from gateway.outbox.moves import Move
 from gateway.text import clean
 
-PRIORITIES = (0, 5, 10, 20)  # see enqueue.PRIORITY; one range of the index each
+PRIORITIES = sorted(set(PRIORITY.values()))  # one range of the index each
 
 _LOOKED_UP = 256  # rows
 _ATTEMPT = {

@@ -17,7 +17,6 @@ from tortoise.exceptions import BaseORMException
 
 from gateway import database as db
 from gateway.channels import Channel
-from gateway.consent import QuietHours
 from gateway.contract import Accepted, MessageKind, Outcome
 from gateway.core import Core
 from gateway.database import Row, to_micros
@@ -285,8 +284,7 @@ class Sender:
         """When quiet hours end, where they keep this back now."""
         if MessageKind(row["message_kind"]) not in UNASKED:
             return None
-        policy, zone = self._core.settings.policy, self._core.settings.centre.timezone
-        quiet = QuietHours(start=policy.allowed_until, end=policy.allowed_from)
+        quiet, zone = self._core.quiet_hours, self._core.settings.centre.timezone
         now = self._core.clock.now()
         return quiet.next_allowed(now, zone) if quiet.is_quiet(now, zone) else None
 

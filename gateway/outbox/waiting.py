@@ -3,7 +3,6 @@
 from datetime import datetime, timedelta
 
 from gateway import database as db
-from gateway.consent import QuietHours
 from gateway.core import Core
 from gateway.database import from_micros, to_micros
 from gateway.outbox.enqueue import PRIORITY
@@ -48,9 +47,7 @@ async def stuck_since(
 
 
 def _is_quiet(core: Core, now: datetime) -> bool:
-    policy = core.settings.policy
-    quiet = QuietHours(start=policy.allowed_until, end=policy.allowed_from)
-    return quiet.is_quiet(now, core.settings.centre.timezone)
+    return core.quiet_hours.is_quiet(now, core.settings.centre.timezone)
 
 
 async def _rows(core: Core, channel: str, now: datetime, limit: int) -> list[db.Row]:

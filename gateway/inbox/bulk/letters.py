@@ -1,6 +1,7 @@
 """What is written back to the people of a batch: which way, and in which words."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from gateway import tokens
 from gateway.channels import NoRoute, Reach, choose
@@ -14,15 +15,7 @@ def way_back(desk: Desk, message: Message) -> Reach:
     found = reach_of(message)
     if not desk.counts_replies:
         return found
-    used = desk.world.replies.get(message.id, 0)
-    return Reach(
-        address=found.address,
-        channel=found.channel,
-        last_inbound_at=found.last_inbound_at,
-        replies_used=used,
-        in_reply_to=found.in_reply_to,
-        mention=found.mention,
-    )
+    return replace(found, replies_used=desk.world.replies.get(message.id, 0))
 
 
 def reply(desk: Desk, message: Message, text_name: str, **values: str) -> None:
