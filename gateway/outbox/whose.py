@@ -66,8 +66,7 @@ async def find(core: Core, channel: str, told: Sequence[Told]) -> Known:
         for row in await _of_provider(channel, theirs, oldest):
             by_provider[row["provider_id"]] = row["id"]  # the newest comes last
             rows[row["id"]] = row
-        others = [id for id in theirs if id not in by_provider]
-        for part in await _parts_of(channel, others, oldest):
+        for part in await _parts_of(channel, theirs, oldest):
             of_message.setdefault(part["outbound_id"], []).append(part)
     ours = {int(one.reference) for one in told if _OWN_ID.fullmatch(one.reference)}
     missing = (ours | of_message.keys()) - rows.keys()
@@ -173,8 +172,9 @@ def message_of(one: Told, known: Known) -> int | None:
         id = int(one.reference)
         if id in known.rows:
             return id
+    alone = known.by_provider.get(one.provider_id)
     if known.parts:
         part = known.parts.get(one.provider_id)
         if part is not None and part["outbound_id"] in known.rows:
-            return int(part["outbound_id"])
-    return known.by_provider.get(one.provider_id)
+            return max(int(part["outbound_id"]), alone or 0)
+    return alone

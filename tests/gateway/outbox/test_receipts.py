@@ -12,7 +12,7 @@ from gateway.clock import ManualClock
 from gateway.contract import DeliveryReceipt, ReceiptState
 from gateway.core import Core
 from gateway.outbox import receipts
-from gateway.tables import Outbound, Receipt
+from gateway.tables import Outbound, Part, Receipt
 from tests.labs.outgoing import queued
 from tests.labs.streams import Carrier, channel
 
@@ -164,6 +164,27 @@ async def test_an_id_that_came_again_means_the_newest(
         ("delivered", 1000),
     ]
     assert found[1]["first"] > found[0]["first"] + 1999
+
+
+async def test_an_id_that_came_again_means_the_newest_also_of_a_part(
+    core: Core,
+) -> None:
+    """C-8: a lone message, a long one, and a lone one with the same ids in turn."""
+    first = [await sent(core, id) for id in ("7", "8")]
+    long = await sent(core, "")
+    for number, id in enumerate(("7", "8"), 1):
+        await Part.create(
+            channel=ONE, provider_id=id, outbound_id=long.id, number=number, of_all=2
+        )
+    await told(core, "7", DELIVERED)
+    assert await state_of(long) == "accepted"
+    await told(core, "8", DELIVERED)
+    assert await state_of(long) == "delivered"
+    last = await sent(core, "7")
+    await told(core, "7", FAILED)
+    assert await state_of(last) == "failed"
+    assert await state_of(long) == "delivered"
+    assert [await state_of(one) for one in first] == ["accepted", "accepted"]
 
 
 async def test_an_id_of_long_ago_means_nothing(core: Core, clock: ManualClock) -> None:
