@@ -1,13 +1,15 @@
 """`run.py drill …`: what is asked for on the command line, and what is told there."""
 
+import asyncio
 import json
 import shutil
+import signal
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import asyncpg  # type: ignore[import-untyped]
 import typer
@@ -20,13 +22,16 @@ from gateway.drill.checker import Verdict
 from gateway.drill.control import control
 from gateway.drill.crash import Drill, crash
 from gateway.drill.peers import SINKS
+from gateway.drill.processes import NotStarted
 from gateway.postgres import AWAY, SECONDS
+from gateway.space import Space
 
 cli = typer.Typer(
     help="Kill it, cut its power, count what is left. In a scratch folder of its own.",
     no_args_is_help=True,
 )
 _TABLES = "SELECT COUNT(*) FROM pg_tables WHERE schemaname = current_schema()"
+T = TypeVar("T")
 Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 Keep = Annotated[Path | None, typer.Option(help="Work here, and leave it there.")]
 
@@ -47,9 +52,9 @@ def crash_command(
 ) -> None:
     """Kill the gateway at random moments of a broadcast; count lost and doubled.
 
-    Ends with 1 where a promise was broken. `--design` tries a bare sender
-    instead: pop, resend and claim are known to be wrong, there the end must
-    be 1; window is right.
+    Ends with 1 where a promise was broken, and with 2 where the drill could not
+    be held. `--design` tries a bare sender instead: pop, resend and claim are
+    known to be wrong, there the end must be 1; window is right.
     """
     if design not in ("journal", *naive.DESIGNS):
         known = ", ".join(("journal", *naive.DESIGNS))
@@ -62,7 +67,7 @@ def crash_command(
     with _folder(keep) as folder:
         if design != "journal":
             _progress(f"{design}: {messages} messages, {kills} kills")
-            told = uvloop.run(control(folder, design, kills, messages, seed))
+            told = _run(control(folder, design, kills, messages, seed))
         else:
             drill = Drill(
                 kills=kills,
@@ -72,10 +77,10 @@ def crash_command(
                 url="" if engine == "sqlite" else engine,
                 cold=cold,
             )
-            told = uvloop.run(crash(folder, drill, _progress))
-    typer.echo(json.dumps(asdict(told)) if as_json else as_text(told))
-    if not told.holds:
-        raise typer.Exit(1)
+            told = _run(crash(folder, drill, _progress))
+        typer.echo(json.dumps(asdict(told)) if as_json else as_text(told))
+        if not told.holds:
+            raise _Broken(folder if design == "journal" else None)
 
 
 @cli.command("points")
@@ -97,15 +102,15 @@ def points_command(
     sinks = _chosen("--sink", sink, SINKS)
     with _folder(keep) as folder:
         work = pointing.points(folder, calls, most, sinks, step, _progress)
-        told = uvloop.run(work)
-    if as_json:
-        typer.echo(json.dumps(asdict(told)))
-    else:
-        hit = ", ".join(f"{n} of {name}" for name, n in told.hit.items())
-        until = "until untouched" if told.complete else "as many as asked for"
-        typer.echo(f"crash points hit: {hit}; {until}\n{as_text(told.verdict)}")
-    if not told.verdict.holds:
-        raise typer.Exit(1)
+        told = _run(work)
+        if as_json:
+            typer.echo(json.dumps(asdict(told)))
+        else:
+            hit = ", ".join(f"{n} of {name}" for name, n in told.hit.items())
+            until = "until untouched" if told.complete else "as many as asked for"
+            typer.echo(f"crash points hit: {hit}; {until}\n{as_text(told.verdict)}")
+        if not told.verdict.holds:
+            raise _Broken(folder)
 
 
 @cli.command("power")
@@ -134,7 +139,7 @@ def power_command(
             else cutting.power(folder, pictures, messages, seed, sinks)
         )
         try:
-            told = uvloop.run(work)
+            told = _run(work)
         except cutting.NotAllowed as error:
             typer.echo(f"this machine can't cut the power: {error}", err=True)
             raise typer.Exit(2) from None
@@ -147,8 +152,8 @@ def power_command(
 
 
 def _chosen(option: str, given: str, known: Sequence[str]) -> tuple[str, ...]:
-    """`all` of the known, or those named with commas."""
-    names = tuple(known) if given == "all" else tuple(given.split(","))
+    """`all` of the known, or those named with commas, each once."""
+    names = tuple(known) if given == "all" else tuple(dict.fromkeys(given.split(",")))
     if not set(names) <= set(known):
         raise typer.BadParameter(f"{option} {given}: expected {', '.join(known)}")
     return names
@@ -178,7 +183,7 @@ def refuse_used(url: str) -> None:
 
     try:
         found = uvloop.run(tables())
-    except AWAY as error:
+    except (*AWAY, ValueError) as error:
         why = str(error) or type(error).__name__
         raise typer.BadParameter(f"--engine: {why}") from None
     if found:
@@ -187,20 +192,73 @@ def refuse_used(url: str) -> None:
         )
 
 
+class _Broken(Exception):
+    """A promise was broken; `folder` is what somebody will want to look at."""
+
+    def __init__(self, folder: Path | None) -> None:
+        super().__init__(str(folder))
+        self.folder = folder
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """In a loop of its own. Whoever ends the drill by SIGTERM or by closing the
+    terminal leaves no process, mount or folder behind, as with Ctrl-C."""
+    ended: list[int] = []
+
+    async def run() -> T:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+
+        def end(number: int) -> None:
+            ended.append(number)
+            task.cancel()
+
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup asks for
+                loop.add_signal_handler(number, end, number)
+        return await work
+
+    try:
+        return uvloop.run(run())
+    except asyncio.CancelledError:
+        raise typer.Exit(128 + ended[0]) from None
+
+
 @contextmanager
 def _folder(keep: Path | None) -> Iterator[Path]:
-    """A scratch folder, gone afterwards; or the given one, which must be empty."""
-    if keep is not None:
-        keep.mkdir(parents=True, exist_ok=True)
-        if any(keep.iterdir()):
-            raise typer.BadParameter(f"--keep {keep}: the folder is not empty")
-        yield keep.absolute()
-        return
-    made = Path(tempfile.mkdtemp(prefix="lianxin-drill-"))
+    """A scratch folder, gone afterwards unless a promise was broken; or the given one,
+    which must be empty."""
     try:
-        yield made
+        folder = _made(keep)
+    except OSError as error:
+        typer.echo(f"no folder to work in: {error}", err=True)
+        raise typer.Exit(2) from None
+    stays = keep is not None
+    try:
+        yield folder
+    except _Broken as broken:
+        stays = stays or broken.folder is not None
+        if broken.folder is not None:
+            _progress(f"ledgers, database and log are left in {broken.folder}")
+        raise typer.Exit(1) from None
+    except (*AWAY, NotStarted) as error:
+        why = str(error) or type(error).__name__
+        typer.echo(f"the drill could not be held: {why}", err=True)
+        raise typer.Exit(2) from None
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        if not stays:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _made(keep: Path | None) -> Path:
+    """Raises OSError where there is no room, or none may be made."""
+    place = Path(tempfile.gettempdir()) if keep is None else keep.absolute()
+    place.mkdir(parents=True, exist_ok=True)
+    if keep is not None and any(place.iterdir()):
+        raise typer.BadParameter(f"--keep {keep}: the folder is not empty")
+    if Space(place, 0, None).tight:
+        raise OSError(f"{place}: the disk is nearly full, so nothing would be sent")
+    return place if keep else Path(tempfile.mkdtemp(prefix="lianxin-drill-"))
 
 
 def as_text(told: Verdict) -> str:

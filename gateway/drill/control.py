@@ -5,7 +5,8 @@ import random
 import sqlite3
 import sys
 import time
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 
@@ -39,13 +40,12 @@ async def control(
     done = []
     async with sink("gateway.drill.mail_sink", *words, log=folder / "log") as peer:
         for _ in range(kills):
-            process = await _start(design, base, peer.port)
-            wanted = tail.count() + chance.randint(1, ARRIVE)
-            await until(partial(_reached, process, tail, wanted), START_SECONDS)
-            end(process.pid)
-            await process.wait()
+            async with _started(design, base, peer.port) as process:
+                wanted = tail.count() + chance.randint(1, ARRIVE)
+                await until(partial(_reached, process, tail, wanted), START_SECONDS)
             done.append(Kill(at=time.time(), open={CHANNEL: _open(base)}))
-        await (await _start(design, base, peer.port)).wait()
+        async with _started(design, base, peer.port) as process:
+            await process.wait()
     return judge(
         Evidence(
             facts=list(mail_facts(ledger, CHANNEL)),
@@ -65,13 +65,22 @@ async def _reached(
     return tail.count() >= wanted or process.returncode is not None
 
 
-async def _start(design: str, base: Path, port: int) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
+@asynccontextmanager
+async def _started(
+    design: str, base: Path, port: int
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The sender as a process; killed at the end of the context."""
+    process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway.drill.naive", "--design", design),
         *("--database", str(base), "--port", str(port), "--window", str(WINDOW)),
         cwd=ROOT,
         start_new_session=True,
     )
+    try:
+        yield process
+    finally:
+        end(process.pid)
+        await process.wait()
 
 
 def _open(path: Path) -> frozenset[int]:

@@ -42,7 +42,7 @@ LOOK_SECONDS = 0.01  # between two looks at what has arrived
 PATIENCE_SECONDS = 1.0  # with the same aim
 ALONE = 0.2  # share of kills that spare the children
 OPT_OUTS_A_SECOND = 5.0
-FINISH_SECONDS = 600.0
+FINISH_SECONDS = 300.0  # without any change while something waits
 TELL_SECONDS = 5.0  # between two lines about what is waited for
 CALM_SECONDS = 3.0  # without any change: what has not come by then doesn't come
 
@@ -142,12 +142,12 @@ async def _crash(run: _Run) -> Verdict:
 async def _first_start(run: _Run) -> None:
     begun = time.monotonic()
     await run.site.start()
-    await until(run.api.healthy, START_SECONDS)
+    await run.api.answers()
     if not run.drill.cold:  # the first one waited for the imports
         await run.site.stop()
         begun = time.monotonic()
         await run.site.start()
-        await until(run.api.healthy, START_SECONDS)
+        await run.api.answers()
     run.life = time.monotonic() - begun
     run.tell(f"a start takes {run.life:.2f} s")
 
@@ -250,25 +250,24 @@ async def _opt_outs(run: _Run) -> None:
 
 
 async def _finished(run: _Run) -> None:
-    """Until nothing waits any more, and nothing has changed for a while."""
+    """Until nothing waits any more, and nothing has changed for a while. What has not
+    moved for so long never will: the verdict names it."""
     before, since, told = None, time.monotonic(), time.monotonic()
-    async with asyncio.timeout(FINISH_SECONDS):
-        while True:
-            if not run.site.is_alive():
-                run.own_ends += 1
-                await run.site.revive()
-            found = dict(await reading.waiting(run.site.url))
-            if found != before:
-                before, since = found, time.monotonic()
-            calm = time.monotonic() - since
-            if not (found["messages"] or found["inbound"]) and (
-                calm > CALM_SECONDS or not _receipts_due(run, found)
-            ):
-                return
-            if time.monotonic() - told > TELL_SECONDS:
-                told = time.monotonic()
-                run.tell(f"waiting for {_as_words(found)}")
-            await asyncio.sleep(0.2)
+    while (calm := time.monotonic() - since) < FINISH_SECONDS:
+        if not run.site.is_alive():
+            run.own_ends += 1
+            await run.site.revive()
+        found = dict(await reading.waiting(run.site.url))
+        if found != before:
+            before, since, calm = found, time.monotonic(), 0.0
+        if not (found["messages"] or found["inbound"]) and (
+            calm > CALM_SECONDS or not _receipts_due(run, found)
+        ):
+            return
+        if time.monotonic() - told > TELL_SECONDS:
+            told = time.monotonic()
+            run.tell(f"waiting for {_as_words(found)}")
+        await asyncio.sleep(0.2)
 
 
 def _as_words(found: Mapping[str, int]) -> str:

@@ -71,16 +71,22 @@ class Peer:
 async def peers(
     folder: Path, names: Sequence[str], manners: Manners
 ) -> AsyncIterator[Sequence[Peer]]:
-    """Start the named ones, side by side; they end with the context."""
+    """Start the named ones, side by side; they end with the context.
+
+    Raises NotStarted.
+    """
     made = {"smpp": _smpp, "cmpp": _cmpp, "smtp": _smtp, "sandbox": _sandbox}
     async with AsyncExitStack() as stack:
-        async with asyncio.TaskGroup() as group:
-            starting = [
-                group.create_task(
-                    stack.enter_async_context(made[name](folder, manners))
-                )
-                for name in names
-            ]
+        try:
+            async with asyncio.TaskGroup() as group:
+                starting = [
+                    group.create_task(
+                        stack.enter_async_context(made[name](folder, manners))
+                    )
+                    for name in names
+                ]
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
         yield [one.result() for one in starting]
 
 

@@ -22,7 +22,7 @@ from gateway.drill import books as reading
 from gateway.drill.checker import Evidence, Kill, Verdict, judge
 from gateway.drill.notices import approved, press_start
 from gateway.drill.peers import Manners, Peer, peers
-from gateway.drill.processes import START_SECONDS, NotStarted, until
+from gateway.drill.processes import NotStarted, until
 from gateway.drill.site import Api, Site, prepared
 
 # Of commits, of the log they are in, and of the bytes that leave (libuv writes them).
@@ -76,7 +76,7 @@ async def points(
         run = _Run(site, Api(site, session), met)
         try:
             await site.start()
-            await until(run.api.healthy, START_SECONDS)
+            await run.api.answers()
             hit = {call: await _each(run, call, most, step, tell) for call in calls}
             status = await site.stop()
             verdict = await _verdict(run, status)

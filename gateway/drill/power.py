@@ -70,7 +70,7 @@ async def power(
         try:
             await site.start()
             api = Api(site, session)
-            await until(api.healthy, START_SECONDS)
+            await api.answers()
             id = await approved(site, api, "power")
             await press_start(site, api, id)
             await until(partial(_begun, met), START_SECONDS)

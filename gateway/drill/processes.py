@@ -54,7 +54,7 @@ async def sink(module: str, *words: str, log: Path) -> AsyncIterator[Listening]:
             line = (await process.stdout.readline()).decode(errors="replace")
         found = _LISTENING.search(line)
         if found is None:
-            raise NotStarted(f"{module}: {line or _last_words(log)}")
+            raise NotStarted(f"{module}: {line or last_words(log)}")
         yield Listening(found[1], int(found[2]), process)
     finally:
         end(process.pid)
@@ -96,5 +96,5 @@ def share_words(**shares: float | int) -> Sequence[str]:
     return [word for name, n in shares.items() for word in (f"--{name}", str(n))]
 
 
-def _last_words(log: Path) -> str:
-    return log.read_text(encoding="utf-8", errors="replace")[-2000:]
+def last_words(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace")[-2000:].strip()

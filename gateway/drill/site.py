@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,7 +22,15 @@ from gateway.clock import SystemClock
 from gateway.contract import AddressKind
 from gateway.core import Core
 from gateway.drill.peers import Peer, address
-from gateway.drill.processes import ROOT, START_SECONDS, NotStarted, end, is_alive
+from gateway.drill.processes import (
+    ROOT,
+    START_SECONDS,
+    NotStarted,
+    end,
+    is_alive,
+    last_words,
+    until,
+)
 from gateway.settings import Settings, Storage
 from gateway.sla import Calendar
 from gateway.staff import tokens
@@ -106,7 +115,7 @@ class Site:
         assert self._nursery.stdout is not None
         line = (await self._nursery.stdout.readline()).decode()
         if not line.startswith(word):
-            raise NotStarted(f"expected {word!r}, heard {line!r}; see {self.log}")
+            raise NotStarted(line.strip() or last_words(self.log))
         return line.split()
 
     async def kill(self, *, group: bool = True) -> int:
@@ -252,12 +261,16 @@ class Api:
     async def call(
         self, method: str, path: str, token: str, body: Any = None, key: str = ""
     ) -> Mapping[str, Any]:
-        """Again until it is answered: a repeated call with one key acts once."""
+        """Again until it is answered: a repeated call with one key acts once.
+
+        Raises NotStarted where it is refused, or not answered for minutes.
+        """
         headers = {"Authorization": f"Bearer {token}"}
         if key:
             headers["Idempotency-Key"] = key
         address = f"http://127.0.0.1:{self._site.port}/api/v1{path}"
-        while True:
+        end, last = time.monotonic() + START_SECONDS, "no answer"
+        while time.monotonic() < end:
             try:
                 answer = await self._session.request(
                     method, address, json=body, headers=headers
@@ -268,9 +281,11 @@ class Api:
                 continue
             if answer.status < 300:
                 return found
+            last = f"{answer.status} {found}"
             if answer.status != 503 and found.get("code") != "in_flight":
-                raise NotStarted(f"{method} {path}: {answer.status} {found}")
+                break
             await asyncio.sleep(0.1)
+        raise NotStarted(f"{method} {path}: {last}")
 
     async def opt_out(self, address_id: int) -> bool:
         """Whether the page said that it is done."""
@@ -283,6 +298,15 @@ class Api:
                 return answer.status == 200
         except (aiohttp.ClientError, TimeoutError):
             return False
+
+    async def answers(self) -> None:
+        """Wait until the gateway does. Raises NotStarted where it has ended instead."""
+        await until(self._answers, START_SECONDS)
+
+    async def _answers(self) -> bool:
+        if not self._site.is_alive():
+            raise NotStarted(f"the gateway ended: {last_words(self._site.log)}")
+        return await self.healthy()
 
     async def healthy(self) -> bool:
         try:
