@@ -144,12 +144,13 @@
     (one("[aria-invalid], textarea, select", dialog) ?? one("button", dialog))?.focus();
   }
 
-  function ask(text) {
+  // What can't be taken back isn't done by pressing Enter twice.
+  function ask(text, dangerous = false) {
     const dialog = one("#confirm");
     one("#confirm-text").textContent = text;
     dialog.returnValue = "no";
     dialog.showModal();
-    one('[value="yes"]', dialog).focus();
+    one(`[value="${dangerous ? "no" : "yes"}"]`, dialog).focus();
     return new Promise((resolve) => {
       dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), {
         once: true,
@@ -562,7 +563,7 @@
       return;
     }
     event.preventDefault();
-    if (!(await ask(text))) return;
+    if (!(await ask(text, event.submitter?.matches(".danger")))) return;
     form.dataset.asked = "yes";
     form.requestSubmit(event.submitter);
     delete form.dataset.asked;

@@ -205,6 +205,12 @@ async def test_the_page_of_a_run_fits_every_screen(walk: Walk) -> None:
     await expect(page.locator("#plot-table:not([data-old])")).to_have_attribute(
         "open", ""
     )
+    # Neither does who walks by keyboard lose the place.
+    tile = page.locator("#progress .tile", has_text="已送达")
+    await tile.focus()
+    await tile.evaluate("tile => tile.dataset.old = ''")
+    await page.evaluate("htmx.trigger('#progress', 'live')")
+    await expect(page.locator("#progress .tile:focus:not([data-old])")).to_be_attached()
     # On a phone each person is a card; who it is stands above what is ticked.
     name = await place(page, "#people tbody a")
     assert name["y"] < (await place(page, "#people tbody [type=checkbox]"))["y"]
