@@ -1,0 +1,1 @@
+"""What goes to many: activity notices, the daily Q&A, and their schedule."""

@@ -29,8 +29,6 @@ _PARTLY = (
     "(state = 'failed' AND (reason = 'partly_refused' OR EXISTS (SELECT 1 FROM parts p "
     "WHERE p.outbound_id = outbox.id AND p.state <> 'failed')))"
 )
-
-
 # It was unknown, and somebody decided that it is not to leave again.
 _GIVEN_UP = "(state = 'dead' AND reason = 'given_up')"
 
@@ -64,16 +62,11 @@ async def send(
     reason: str = "",
 ) -> int:
     """To how many. RequestError: nobody, its event is over, no reason given."""
-    reason = reason.strip()[:200]
+    reason, now = reason.strip()[:200], core.clock.now()
     if (unknown or in_part) and not reason:
         fault = "请写明为什么可以再发给也许已经收到的人"
         raise RequestError("reason", fault, status=422, fields={"reason": fault})
-    if broadcast.state not in _SENDABLE:
-        raise notices.not_now(broadcast, "再发")
-    now = core.clock.now()
-    if _expiry(core, broadcast, now) <= now:
-        fault = "活动时间或截止时间已过，不再发送"
-        raise RequestError("too_late", fault, status=409)
+    _refuse_over(core, broadcast, now)
     states = ("failed", "dead", "unknown") if unknown else ("failed", "dead")
     people = await _number(broadcast.id, states, in_part)
     if people <= 0:
@@ -101,6 +94,14 @@ async def send(
                 break  # cancelled meanwhile
             after = await _queue(core, broadcast, which, reason, now, after)
     return people
+
+
+def _refuse_over(core: Core, broadcast: Broadcast, now: datetime) -> None:
+    if broadcast.state not in _SENDABLE:
+        raise notices.not_now(broadcast, "再发")
+    if _expiry(core, broadcast, now) <= now:
+        fault = "活动时间或截止时间已过，不再发送"
+        raise RequestError("too_late", fault, status=409)
 
 
 async def _number(broadcast_id: int, states: tuple[str, ...], in_part: bool) -> int:

@@ -290,20 +290,11 @@ async def progress(core: Core, found: Overview) -> dict[str, Any]:
         "unanswered": found.states.get(OutboundState.SENDING, 0),
         "patience": core.settings.policy.canary_seconds,
         "buckets": [
-            {
-                "state": bucket.value,
-                "label": phrase(BUCKET_LABELS[bucket]),
-                "number": found.counts[bucket],
-                "path": f"/broadcasts/{id}?state={bucket.value}#people",
-            }
+            _number(id, bucket, BUCKET_LABELS[bucket], found.counts[bucket])
             for bucket in BUCKETS
         ],
         "states": [
-            {
-                "label": phrase(label),
-                "number": found.states[state],
-                "path": f"/broadcasts/{id}?state={state.value}#people",
-            }
+            _number(id, state, label, found.states[state])
             for state, label in _STATE_LABELS.items()
             if found.states.get(state)
         ],
@@ -311,6 +302,12 @@ async def progress(core: Core, found: Overview) -> dict[str, Any]:
         "plot": plot_of(plot.course(found.changes), broadcast.planned),
         "rsvp": None if said is None else asdict(said),
     }
+
+
+def _number(id: int, state: str, label: str, number: int) -> dict[str, Any]:
+    """One of the numbers of a run, with the way to its people."""
+    path = f"/broadcasts/{id}?state={state}#people"
+    return {"state": state, "label": phrase(label), "number": number, "path": path}
 
 
 def plot_of(moments: Sequence[Moment], planned: int) -> dict[str, Any] | None:
