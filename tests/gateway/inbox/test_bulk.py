@@ -22,7 +22,6 @@ from gateway.tables import (
     AddressRow,
     Attempt,
     Inbound,
-    Inquiry,
     Member,
     OptOutRow,
     Outbound,
@@ -30,6 +29,7 @@ from gateway.tables import (
 )
 from tests.console import organisation, staff
 from tests.labs.centre import nothing_today
+from tests.labs.matters import registered
 from tests.labs.outgoing import queued
 from tests.labs.recording import qq, recording, sms
 
@@ -279,10 +279,10 @@ async def inquiry(
     kind, value = PEOPLE[wanted["who"]]
     at = now - timedelta(days=wanted["days"])
     owner = wanted["owner"]
-    made = await Inquiry.create(
+    made = await registered(
+        2,
+        at,
         number=NUMBERS[place],
-        organisation_id=2,
-        first_organisation_id=2,
         member_id=None if wanted["who"] == 6 else member_of(wanted["who"]),
         owner_id=owner if owner is not None and owner <= clerks else None,
         source="message",
@@ -290,12 +290,8 @@ async def inquiry(
         kind=kind,
         value=value,
         contact_name="某人",
-        text="一件事",
-        matter="dues",
         state=wanted["state"],
-        received_at=at,
         deadline_at=at + timedelta(days=10),
-        changed_at=at,
         closed_at=at if wanted["state"] == "closed" else None,
     )
     sent = await queued(

@@ -6,8 +6,9 @@ from gateway.actors import Actor, Role
 from gateway.clock import ManualClock
 from gateway.core import Core
 from gateway.inquiries.busy import KEPT_SECONDS, Busy, OpenInquiries
-from gateway.tables import Inquiry, Organisation, Staff
+from gateway.tables import Organisation, Staff
 from tests.console import organisation, staff
+from tests.labs.matters import registered
 
 
 async def given(centre: Organisation, inquiries: OpenInquiries, count: int) -> str:
@@ -18,22 +19,8 @@ async def given(centre: Organisation, inquiries: OpenInquiries, count: int) -> s
 
 
 async def opened(core: Core, centre: Organisation, owner: Actor, count: int) -> None:
-    now = core.clock.now()
-    before = await Inquiry.all().count()
-    for number in range(before, before + count):
-        await Inquiry.create(
-            number=f"20261120-{number:04}",
-            organisation=centre,
-            first_organisation_id=centre.id,
-            owner_id=owner.staff_id,
-            source="counter",
-            text="一件事",
-            matter="dues",
-            state="open",
-            received_at=now,
-            deadline_at=now,
-            changed_at=now,
-        )
+    for _ in range(count):
+        await registered(centre.id, core.clock.now(), owner_id=owner.staff_id)
 
 
 async def test_who_has_least_gets_the_next(core: Core, clock: ManualClock) -> None:

@@ -32,9 +32,10 @@ from gateway.outbox.shares import (
     transfers,
 )
 from gateway.settings import Binding, ChannelCommon
-from gateway.tables import Chunk, Inquiry, InquiryEvent, Node, Outbound
+from gateway.tables import Chunk, InquiryEvent, Node, Outbound
 from tests.console import organisation
 from tests.gateway.outbox.test_chunks import BROADCAST, broadcast, number, states
+from tests.labs.matters import registered
 from tests.labs.outgoing import queued
 from tests.labs.streams import Carrier, channel
 
@@ -378,12 +379,9 @@ async def test_a_change_of_account_is_in_the_timeline(
 ) -> None:
     house.away(house.one)
     now = clock.now()
-    row = await queued(
-        now,
-        channel="短信",
-        inquiry_id=(await inquiry(clock)).id,
-        expires_at=now + timedelta(days=3),
-    )
+    matter = await registered((await organisation("清禾县", kind="county")).id, now)
+    expires = now + timedelta(days=3)
+    row = await queued(now, channel="短信", inquiry_id=matter.id, expires_at=expires)
     for _ in range(10):
         await house.second()
         house.other.answer_all()
@@ -392,20 +390,3 @@ async def test_a_change_of_account_is_in_the_timeline(
     assert (sent.channel, sent.state) == ("备用", "accepted")
     event = await InquiryEvent.get(kind="rerouted")
     assert (event.data["from"], event.data["to"]) == ("短信", "备用")
-
-
-async def inquiry(clock: ManualClock) -> Inquiry:
-    now = clock.now()
-    county = await organisation("清禾县", kind="county")
-    return await Inquiry.create(
-        number="20261120-0001",
-        organisation=county,
-        first_organisation_id=county.id,
-        source="message",
-        text="问",
-        matter="other",
-        state="open",
-        received_at=now,
-        deadline_at=now,
-        changed_at=now,
-    )

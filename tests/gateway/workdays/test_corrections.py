@@ -22,6 +22,7 @@ from gateway.web.routes import add_routes
 from gateway.workdays import corrections, pages, recompute
 from gateway.workdays.corrections import Draft
 from tests.console import Console
+from tests.labs.matters import registered
 
 WEDNESDAY = "2026-11-25"
 
@@ -40,23 +41,11 @@ async def county(core: Core) -> Organisation:
     )
 
 
-async def inquiry(core: Core, county: Organisation, **changes: Any) -> Inquiry:
+async def inquiry(core: Core, county: Organisation, **different: Any) -> Inquiry:
     now = core.clock.now()
     due = deadline_from(core, now)
-    values: dict[str, Any] = {
-        "number": f"20261120-{await Inquiry.all().count():04d}",
-        "organisation": county,
-        "first_organisation_id": county.id,
-        "source": "counter",
-        "text": "问",
-        "matter": "study",
-        "state": "open",
-        "received_at": now,
-        "deadline_at": due.at,
-        "deadline_provisional": due.provisional,
-        "changed_at": now,
-    }
-    return await Inquiry.create(**(values | changes))
+    values = {"deadline_at": due.at, "deadline_provisional": due.provisional}
+    return await registered(county.id, now, **values | different)
 
 
 async def days(core: Core) -> list[date]:
