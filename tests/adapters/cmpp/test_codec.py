@@ -361,6 +361,19 @@ def test_a_carriers_own_results_win(meaning: CodeMeaning) -> None:
         assert answer.outcome.code == f"result_{result}"
 
 
+@BOTH
+@pytest.mark.parametrize("status", [1, 2, 3, 4, 5, 6, 255])
+def test_every_refused_login_is_told_and_lasts_or_passes(
+    version: int, status: int
+) -> None:
+    """H-8: 1 to 4 are the protocol's own; from 5 on each gateway's."""
+    answer = tables.connect_resp(1, status, bytes(16), version)
+    said = codec(version).decode(answer)
+    assert isinstance(said, LoginAnswer)
+    assert f"（{status}）" in said.refused
+    assert said.lasting == (status <= 4)
+
+
 # --- what comes in
 
 
