@@ -93,11 +93,11 @@ def table(moments: Sequence[Moment]) -> list[Moment]:
     return _thinned(moments, ROWS)
 
 
-def marks(planned: int) -> list[int]:
+def marks(whole: int) -> list[int]:
     """Of the axis of people, from its top down: round numbers, as far from each other
-    as from 0, up to `planned` (1 or more) or just above."""
-    step = next(one for one in _round_numbers() if one * PARTS >= planned)
-    return [step * number for number in range(-(-planned // step), -1, -1)]
+    as from 0, up to `whole` (1 or more) or just above."""
+    step = next(one for one in _round_numbers() if one * PARTS >= whole)
+    return [step * number for number in range(-(-whole // step), -1, -1)]
 
 
 def _round_numbers() -> Iterator[int]:
@@ -106,23 +106,31 @@ def _round_numbers() -> Iterator[int]:
         yield from (digit * 10**power for digit in (1, 2, 5))
 
 
-def height(people: int, planned: int) -> float:
-    """Where so many are in the picture, from its top."""
-    return HEIGHT * (1 - min(1.0, people / marks(planned)[0]))
+def scale(moments: Sequence[Moment], planned: int) -> int:
+    """How many people the picture is made for: all, once a quarter has been sent.
+    Before, and where a run ended so early, what was sent: else every line is flat."""
+    sent = max((one.sent for one in moments), default=0)
+    return planned if sent * 4 >= planned else sent
 
 
-def lines(moments: Sequence[Moment], planned: int) -> dict[str, str]:
-    """By name the points of each line, as an SVG polyline takes them."""
-    if len(moments) < 2 or planned <= 0:
+def height(people: int, whole: int) -> float:
+    """Where so many are in a picture made for `whole` people, from its top."""
+    return HEIGHT * (1 - min(1.0, people / marks(whole)[0]))
+
+
+def lines(moments: Sequence[Moment], whole: int) -> dict[str, str]:
+    """By name the points of each line, as an SVG polyline takes them, in a picture made
+    for `whole` people."""
+    if len(moments) < 2 or whole <= 0:
         return {}
     begin = moments[0].at
-    whole = (moments[-1].at - begin) / timedelta(seconds=1)
+    span = (moments[-1].at - begin) / timedelta(seconds=1)
     found = {}
     for name in _LINES:
         points = (
             (
-                WIDTH * ((one.at - begin) / timedelta(seconds=1)) / whole,
-                height(getattr(one, name), planned),
+                WIDTH * ((one.at - begin) / timedelta(seconds=1)) / span,
+                height(getattr(one, name), whole),
             )
             for one in moments
         )

@@ -286,7 +286,7 @@ async def progress(core: Core, found: Overview) -> dict[str, Any]:
         "rate": round(rate, 1) if _is_moving(broadcast) else 0,
         "left": "" if held_up else _left(core, found, rate, waiting),
         "held_up": held_up,
-        "canary": broadcast.canary,
+        "canary": broadcast.canary if running else "",
         "unanswered": found.states.get(OutboundState.SENDING, 0),
         "patience": core.settings.policy.canary_seconds,
         "buckets": [
@@ -312,7 +312,8 @@ def _number(id: int, state: str, label: str, number: int) -> dict[str, Any]:
 
 def plot_of(moments: Sequence[Moment], planned: int) -> dict[str, Any] | None:
     """What partials/_broadcast_plot.html shows; None before there is a course."""
-    lines = plot.lines(moments, planned)
+    whole = plot.scale(moments, planned)
+    lines = plot.lines(moments, whole)
     if not lines or not moments[-1].sent:
         return None
     begin, end = moments[0].at, moments[-1].at
@@ -320,8 +321,8 @@ def plot_of(moments: Sequence[Moment], planned: int) -> dict[str, Any] | None:
         "width": plot.WIDTH,
         "height": plot.HEIGHT,
         "lines": lines,
-        "marks": plot.marks(planned),
-        "goal": plot.height(planned, planned),
+        "marks": plot.marks(whole),
+        "goal": plot.height(planned, whole) if whole == planned else None,
         "begin": begin,
         "middle": begin + (end - begin) / 2,
         "end": end,

@@ -534,7 +534,7 @@ async def test_it_is_not_just_finished_while_nobody_knows_of_somebody(
         assert "已完成" not in page
     progress = f"{path}/progress?state=finished_with_open_questions&revision=1"
     for id in ids:
-        assert "看是哪些人" in await read(clerk, progress)
+        assert "查看名单" in await read(clerk, progress)
         async with db.transaction():
             await moves.advance([Move(id, "delivered", "receipt")], clock.now())
     over = await clerk.get(progress)

@@ -77,8 +77,19 @@ def test_everybody_fits_under_the_top_of_the_axis(planned: int) -> None:
     assert 0 <= plot.height(planned, planned) < plot.HEIGHT / (len(marks) - 1)
 
 
+def test_a_run_that_just_began_or_ended_early_fills_its_picture() -> None:
+    moments = plot.course(run(5))
+    assert [plot.scale(moments, planned) for planned in (500, 2_000, 2_001)] == [
+        500,
+        2_000,
+        500,
+    ]
+    assert plot.lines(moments, 500)["sent"].endswith(f"{plot.WIDTH}.0,0.0")
+
+
 def test_nothing_is_drawn_of_nothing() -> None:
     assert plot.course([]) == []
+    assert plot.scale([], 10) == 0
     assert plot.lines([], 10) == {}
     assert plot.course([change(AT, "planned", 5)]) == []
 
