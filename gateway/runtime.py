@@ -3,7 +3,7 @@ a listener for each channel, the schedule. Others know by its heartbeat that it 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -55,6 +55,13 @@ async def _rows(sql: str, /, *values: object) -> list[db.Row]:
 def role_of(channel: Channel) -> Role:
     """Which processes may own this channel's account."""
     return Role.BOTS if channel.common.adapter == BOTS else Role.SENDER
+
+
+def missing(core: Core, found: Sequence[NodeView]) -> list[Role]:
+    """What is needed, for the channels that there are, and no process does now."""
+    needed = {Role.WEB, Role.SCHEDULER, *map(role_of, core.channels)}
+    done = {role for one in found if one.alive for role in one.roles}
+    return [role for role in Role if role in needed - done]
 
 
 class Runtime:

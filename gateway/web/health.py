@@ -15,6 +15,7 @@ from gateway.nodes import LeaseView, NodeView
 from gateway.outbox import account, journal
 from gateway.outbox.report import Report, reports
 from gateway.postgres import AWAY
+from gateway.runtime import missing
 from gateway.web.keys import BACKGROUND, CORE, HEALTH, Check, Tells
 from gateway.web.routes import public
 
@@ -27,16 +28,17 @@ log = structlog.get_logger()
 async def healthz(request: web.Request) -> web.Response:
     """200 where every part of this process is well, else 503; `parts` says which are.
 
-    `status` is ok, degraded (a channel can't do its work, which no other process of
-    ours could do instead: still 200) or failing (503). `channels` says what ails each.
-    `tasks` tells more of the background parts; `nodes` and `leases` are those of the
-    whole cluster. These three are null while the database doesn't answer.
+    `status` is ok, degraded (a channel can't do its work, or no process has a role:
+    nothing that a balancer could mend, still 200) or failing (503). `channels` says
+    what ails each, `missing` which roles nobody has. `tasks` tells more of the
+    background parts; `nodes` and `leases` are those of the whole cluster. What only the
+    database knows is null while it doesn't answer.
     """
     app = request.app
     checks = app[HEALTH]
     alive, more, told = await asyncio.gather(
         asyncio.gather(*(_alive(n, c) for n, c in checks.items())),
-        _cluster(app.get(BACKGROUND)),
+        _cluster(app[CORE], app.get(BACKGROUND)),
         _reports(),
     )
     parts = dict(zip(checks, alive, strict=True))
@@ -44,7 +46,7 @@ async def healthz(request: web.Request) -> web.Response:
         parts |= background.parts()
     well = all(parts.values())
     channels = _channels(app[CORE], told, more.get("leases"))
-    ailing = any(channels.values()) if channels else False
+    ailing = any((channels or {}).values()) or bool(more.get("missing"))
     status = ("degraded" if ailing else "ok") if well else "failing"
     said = {"status": status, "parts": parts, "channels": channels} | more
     return web.Response(
@@ -98,15 +100,16 @@ def _channels(
     }
 
 
-async def _cluster(background: Tells | None) -> dict[str, Any]:
+async def _cluster(core: Core, background: Tells | None) -> dict[str, Any]:
     if background is None:
         return {}
     said = {"roles": sorted(background.roles), "tasks": background.report()}
     try:
         nodes, leases = await _in_time(background.cluster())
     except _AWAY:
-        return said | {"nodes": None, "leases": None}
+        return said | {"nodes": None, "leases": None, "missing": None}
     return said | {
+        "missing": missing(core, nodes),
         "nodes": [_node(one) for one in nodes if one.alive],
         "leases": [_lease(one) for one in leases],
     }

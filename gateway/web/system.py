@@ -1,6 +1,5 @@
 """The page 运行状态: which processes run, how their parts are, who owns what."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,8 +10,7 @@ from gateway.core import Core
 from gateway.database import Row, is_postgres
 from gateway.nodes import LeaseView, NodeView
 from gateway.phrases import phrase
-from gateway.roles import Role
-from gateway.runtime import role_of
+from gateway.runtime import missing
 from gateway.space import MIB
 from gateway.web.keys import BACKGROUND, CORE
 from gateway.web.pages import render, text
@@ -63,16 +61,9 @@ async def _context(request: web.Request) -> dict[str, Any]:
         "nodes": [_node(request, one) for one in nodes],
         "leases": [_lease(request, one) for one in leases],
         "running": sum(one.alive for one in nodes),
-        "missing": [say(ROLES[one]) for one in _missing(request.app[CORE], nodes)],
+        "missing": [say(ROLES[one]) for one in missing(request.app[CORE], nodes)],
         "splits": is_postgres(),
     }
-
-
-def _missing(core: Core, nodes: Sequence[NodeView]) -> list[Role]:
-    """What is needed, for the channels that there are, and no process does now."""
-    needed = {Role.WEB, Role.SCHEDULER, *map(role_of, core.channels)}
-    done = {role for one in nodes if one.alive for role in one.roles}
-    return [role for role in Role if role in needed - done]
 
 
 def _node(request: web.Request, node: NodeView) -> Row:

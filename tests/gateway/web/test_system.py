@@ -146,9 +146,13 @@ async def test_what_no_process_does_is_said(
     text = await shown(chief, "/system/state")
     assert "现在没有进程负责：发送、定时任务。" in text
     assert "承担全部工作" not in text
+    said = await (await console.client.get("/healthz")).json()
+    assert (said["status"], said["missing"]) == ("degraded", ["sender", "scheduler"])
     at = await nodes.now(db.rows, clock)
     await nodes.begin(db.rows, frozenset({Role.SENDER, Role.SCHEDULER}), at)
     assert "没有进程负责" not in await shown(chief, "/system/state")
+    said = await (await console.client.get("/healthz")).json()
+    assert (said["status"], said["missing"]) == ("ok", [])
 
 
 async def _is_there(core: Core) -> bool:
