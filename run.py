@@ -13,7 +13,13 @@ import sqlite3
 import sys
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from contextlib import (
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -144,9 +150,7 @@ def assemble(checked: Settings) -> Assembled:
 async def opened(core: Core) -> AsyncIterator[None]:
     """The database, migrated; on SQLite no second process gets in."""
     url = core.settings.database_url
-    data_dir = core.settings.storage.data_dir
-    guard = database.sole_owner(data_dir) if is_sqlite(url) else nullcontext()
-    with guard:
+    with sole_owner(core) if is_sqlite(url) else nullcontext():
         async with AsyncExitStack() as stack:
             async with one_at_a_time(url):
                 await stack.enter_async_context(
@@ -156,6 +160,18 @@ async def opened(core: Core) -> AsyncIterator[None]:
                 )
             core.calendar = Calendar(overrides=await corrections.overrides())
             yield
+
+
+@contextmanager
+def sole_owner(core: Core) -> Iterator[None]:
+    """Of the data folder and of that of the SQLite file: two gateways with folders of
+    their own may have been given one file. Raises SettingsError."""
+    file = core.settings.database_url.removeprefix("sqlite://").partition("?")[0]
+    folders = {core.settings.storage.data_dir.resolve(), Path(file).resolve().parent}
+    with ExitStack() as stack:
+        for folder in sorted(folders):
+            stack.enter_context(database.sole_owner(folder))
+        yield
 
 
 @asynccontextmanager
@@ -389,7 +405,8 @@ def serve_command(
         str, typer.Option("--roles", help="What this process does.")
     ] = roles.named(roles.EVERY),
     port: Annotated[
-        int | None, typer.Option(help="Instead of the settings' one.")
+        int | None,
+        typer.Option(min=0, max=65535, help="Instead of the settings' one."),
     ] = None,
 ) -> None:
     """Start everything in one process on one port (the default).

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
@@ -48,7 +49,7 @@ async def _sqlite(url: str) -> AsyncIterator[Read]:
 def _open(path: str) -> sqlite3.Connection:
     try:
         base = sqlite3.connect(
-            f"file:{path}?mode=ro",
+            f"{Path(path).absolute().as_uri()}?mode=ro",
             uri=True,
             timeout=5,
             isolation_level=None,

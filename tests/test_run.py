@@ -71,6 +71,30 @@ async def test_a_second_process_on_sqlite_is_refused(tmp_path: Path) -> None:
         assert "Traceback" not in errors
 
 
+async def test_one_sqlite_file_has_one_gateway(tmp_path: Path) -> None:
+    """Also where the second has a folder of its own, and another name for the file."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    async with installation(tmp_path / "a") as gateway:
+        await gateway.start()
+        (tmp_path / "link").symlink_to(gateway.data_dir)
+        url = f"sqlite:///{tmp_path}/link/lianxin.sqlite3"
+        async with installation(tmp_path / "b") as other:
+            for word in ("serve", "migrate"):
+                status, _, errors = await command(other, word, DATABASE_URL=url)
+                assert (status, "another gateway runs" in errors) == (2, True)
+            status, told, errors = await command(other, "verify", DATABASE_URL=url)
+            assert (status, errors) == (0, "")
+            assert "everything holds" in told
+
+
+async def test_a_port_that_is_none_is_refused(tmp_path: Path) -> None:
+    async with installation(tmp_path) as gateway:
+        for port in ("-1", "65536", "http"):
+            status, _, errors = await command(gateway, "serve", "--port", port)
+            assert (status, "'--port'" in errors) == (2, True)
+
+
 async def test_a_token_is_made_while_it_runs(tmp_path: Path) -> None:
     async with installation(tmp_path, demo=True) as gateway:
         await gateway.start()
