@@ -198,9 +198,6 @@ async def _checked(states: list[tuple[object, ...]], count: int) -> None:
         raise Broken(f"of {count} messages: {found}")
 
 
-# --- the limit ----------------------------------------------------------------------
-
-
 class Bare(asyncio.Protocol):
     """Takes what members write: one insert and one synced commit a read."""
 

@@ -112,8 +112,6 @@ class Account:
         self._had_room = False
         self._told = ""  # the refusal that staff know of
 
-    # --- streaming
-
     def attach(self, answered: Answered, ready: Callable[[], None]) -> None:
         self._answered, self._ready = answered, ready
 
@@ -136,8 +134,6 @@ class Account:
     def connections(self) -> Sequence[Connection]:
         return [self._seen(seat) for seat in self._seats]
 
-    # --- one message
-
     async def send(self, batch: Sequence[OutboundMessage]) -> Mapping[str, Outcome]:
         loop = asyncio.get_running_loop()
         futures = {message.id: loop.create_future() for message in batch}
@@ -157,8 +153,6 @@ class Account:
         for future in tuple(self._single.values()):
             if not future.done():
                 future.set_result(OutcomeUnknown("closed"))
-
-    # --- connections
 
     @asynccontextmanager
     async def listen(self, accept: Accept) -> AsyncIterator[None]:
@@ -300,8 +294,6 @@ class Account:
                 await seat.ended.wait()
         except TimeoutError:
             link.cut("closed")
-
-    # --- the small change
 
     def _roomiest(self) -> list[Link]:
         links = [seat.link for seat in self._seats if seat.link and seat.link.room()]

@@ -113,8 +113,6 @@ class Link(asyncio.Protocol):
         self.heard_at = self._opened_at = clock.monotonic()
         self._asked_at: float | None = None  # when an unanswered heartbeat left
 
-    # --- for the account
-
     @property
     def connected(self) -> bool:
         return self._transport is not None
@@ -183,8 +181,6 @@ class Link(asyncio.Protocol):
         if self._transport:
             self._transport.abort()
 
-    # --- for the event loop
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's own transports don't descend from asyncio.Transport.
         self._transport = cast(asyncio.Transport, transport)
@@ -237,8 +233,6 @@ class Link(asyncio.Protocol):
         self._turn(State.CLOSED)
         self._give_up()
         self._ears.closed(self)
-
-    # --- what comes in
 
     def _read(self, frame: bytes) -> Incoming | None:
         try:
@@ -302,8 +296,6 @@ class Link(asyncio.Protocol):
         self.state = state
         self.since = self._clock.now()
 
-    # --- what goes out
-
     def _next(self) -> int:
         """Never a number that still waits for its answer, also after the wrap."""
         while True:
@@ -360,8 +352,6 @@ class Link(asyncio.Protocol):
         for part in sorted(waiting.refused, reverse=True):
             self._held.appendleft((waiting, waiting.bodies[part], part))
         self._release()
-
-    # --- what does not come
 
     def _wait(self) -> None:
         loop = asyncio.get_running_loop()

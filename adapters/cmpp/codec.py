@@ -88,8 +88,6 @@ class CmppCodec:
         self._was_in = False
         self._minute: tuple[str, datetime | None] = ("", None)
 
-    # --- what the engine asks for
-
     def login(self, sequence: int) -> bytes:
         at = timestamp(self._clock.now().astimezone(CARRIER_ZONE))
         source, secret = self._settings.sp_id, self._settings.secret.get_secret_value()
@@ -167,15 +165,11 @@ class CmppCodec:
     def text(self, coding: int, body: bytes) -> tuple[str, bool]:
         return content.read(coding, body)
 
-    # --- out
-
     def _number(self, to: Address) -> str:
         found = _MAINLAND_NUMBER.fullmatch(to.value)
         if found is None:
             raise PermanentFailure("not_a_mainland_number")
         return self._settings.number_prefix + found[1]
-
-    # --- in
 
     def _answer(self, frame: bytes, sequence: int) -> Answer:
         form = _SUBMIT_RESP.get(len(frame))

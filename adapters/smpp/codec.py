@@ -77,8 +77,6 @@ class SmppCodec:
         self._headed = _between(settings, esm_class=pdu.UDHI)
         self._part_bytes = udh.USER_DATA_BYTES - udh.header_bytes(wide=self._wide)
 
-    # --- the session
-
     def login(self, sequence: int) -> bytes:
         settings = self._settings
         body = (
@@ -95,8 +93,6 @@ class SmppCodec:
 
     def logout(self, sequence: int) -> bytes:
         return pdu.frame(pdu.UNBIND, sequence)
-
-    # --- going out
 
     def bodies(self, message: OutboundMessage) -> Sequence[bytes]:
         """submit_sm bodies (4.4.1) of one message."""
@@ -185,8 +181,6 @@ class SmppCodec:
         )
         pairs = zip(headers, data, strict=True)
         return [_body(head, self._headed, coding, h + part) for h, part in pairs]
-
-    # --- coming in
 
     def decode(self, frame: bytes) -> Incoming:
         _, command, code, sequence = pdu.HEADER.unpack_from(frame)

@@ -247,8 +247,6 @@ class Balance:
             for one in accounts
         ]
 
-    # --- what waits alone
-
     async def _rescue(self, one: Account, accounts: Sequence[Account]) -> None:
         """Rows that wait on an account that is down leave by another. On trial what
         waits stays: the next of it is the probe."""
@@ -285,8 +283,6 @@ class Balance:
         found = self._core.channels.get(name)
         assert found is not None
         return found
-
-    # --- chunks
 
     async def _spread(
         self,

@@ -97,8 +97,6 @@ class Ismg:
         """From now on like this."""
         self.behaviour = behaviour
 
-    # --- logins
-
     def login(self, session: Session, given: Connect) -> ConnectResp:
         name, account = given.source_addr, _Account()
         account = self._accounts.setdefault(name, account)
@@ -151,8 +149,6 @@ class Ismg:
             account.sessions.remove(session)
             account.queue.extendleft(reversed(session.recalled()))
             self._flush(account)
-
-    # --- messages to members
 
     def submitted(self, session: Session, batch: Sequence[tuple[int, Submit]]) -> None:
         """Decide on a batch: into the ledger first, then the answers, the reports."""
@@ -229,8 +225,6 @@ class Ismg:
         session.push()
         self._report(session.account, due)
 
-    # --- reports
-
     def _reports(self, found: Submit, id: int, version: Version) -> list[Item]:
         behaviour = self.behaviour
         if not (behaviour.receipts and found.registered_delivery):
@@ -284,8 +278,6 @@ class Ismg:
                 behaviour.receipt_delay_min, behaviour.receipt_delay_max
             )
             self.later.call(wait, partial(self.deliver, account, [item]))
-
-    # --- to the provider
 
     def say(self, account: str, sender: str, to: str, text: str) -> None:
         """A member writes; long texts go out in parts."""
@@ -349,8 +341,6 @@ class Ismg:
         if account.queue:
             self._flush(account)
 
-    # --- as time goes by
-
     async def live(self) -> None:
         """Members write, heartbeats leave, what nobody answered is brought again."""
         owed, before = 0.0, self.clock.monotonic()
@@ -391,8 +381,6 @@ class Ismg:
                         self.counts.given_up += 1
             if account.queue:
                 self._flush(account)
-
-    # --- small change
 
     def stats(self) -> dict[str, int]:
         waiting = sum(len(one.queue) for one in self._accounts.values())

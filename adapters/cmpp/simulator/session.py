@@ -71,8 +71,6 @@ class Session(OtherEnd):
         self._awaited: dict[int, tuple[Item, float]] = {}  # oldest first
         self._sequence = 0
 
-    # --- for the gateway
-
     @property
     def awaited(self) -> int:
         return len(self._awaited)
@@ -100,8 +98,6 @@ class Session(OtherEnd):
         if self.account:
             self.out.append(encode(ActiveTest(), self._next(), self.version))
             self.push()
-
-    # --- for the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)

@@ -97,8 +97,6 @@ class Centre:
         self._answer_id, self._receipt_id = _id_formats(behaviour.message_ids)
         self._plain_receipts = behaviour.receipts and not behaviour.odd_receipts
 
-    # --- connections
-
     def bind(self, session: Session, given: pdu.Bind) -> int:
         account = self._accounts.setdefault(given.system_id, _Account())
         password = self._passwords.get(given.system_id)
@@ -122,8 +120,6 @@ class Centre:
             account.queue.extendleft(reversed(session.outstanding.values()))
             session.outstanding.clear()
             self.flush(account)
-
-    # --- messages to members
 
     def submitted(self, session: Session, frames: Sequence[bytes]) -> None:
         """Decide on a batch: into the ledger first, then the answers, the receipts."""
@@ -221,8 +217,6 @@ class Centre:
         session.push()
         self._receipts_later(session, due)
 
-    # --- receipts
-
     def _receipt(
         self,
         found: Submitted,
@@ -289,8 +283,6 @@ class Centre:
                 self.later.call(wait, partial(self.deliver, name, [item]))
         else:
             self.deliver(name, due)
-
-    # --- to the gateway
 
     def say(self, system_id: str, sender: str, to: str, text: str) -> None:
         """A member writes; long texts go out in parts."""
@@ -372,8 +364,6 @@ class Centre:
             text = f"{self.behaviour.mo_text}{self._mo_number}"
             made += self.said(name, sender, "10690000", text)
         return made
-
-    # --- small change
 
     def stats(self) -> dict[str, int]:
         waiting = sum(len(a.queue) for a in self._accounts.values())
