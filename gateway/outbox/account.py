@@ -72,6 +72,7 @@ async def seen(core: Core, channel: Channel) -> dict[str, Any]:
         "rate": told.get("rate", 0.0),
         "allowed": told.get("allowed", 0.0),
         "ceiling": told.get("ceiling", channel.capabilities.rate_per_second),
+        "trouble": phrase(in_words(told["trouble"])) if told.get("trouble") else "",
         "throttled": bool(told.get("throttled")),
         "blocked_until": _at(told.get("blocked_until")),
         "last_throttle": _at(told.get("last_throttle")),

@@ -1,5 +1,6 @@
 """The page of one channel, whoever owns it."""
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 
@@ -170,13 +171,18 @@ async def test_a_channel_in_trouble_says_so(browser: Browser, core: Core) -> Non
     await Reports(core, lambda: [sender]).step()
     assert "正常" in await shown(browser, "/channels/cards")
     sender.channel.trouble = "timeout"
+    assert "出了问题" not in await shown(browser, "/channels/sms")
     await Reports(core, lambda: [sender]).step()
     assert "有异常" in await shown(browser, "/channels/cards")
+    page = await shown(browser, "/channels/sms")
+    assert re.search(
+        r"上一次发送出了问题：</b> [^<]*没有.*下一条发成后自动变回正常", page, re.S
+    )
 
 
 def test_a_code_behind_a_code_is_said_in_words() -> None:
     assert said("no_answer") == "渠道没有回话"
-    assert said("result_8") == "对方嫌发得太快 (result_8)"
+    assert said("result_8") == "发送过快，对方限流 (result_8)"
     assert said("unmapped:result_150").startswith("运营商自己的代码")
     assert said("login of 13800138000 refused") == "login of 138****8000 refused"
 
