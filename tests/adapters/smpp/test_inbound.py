@@ -12,7 +12,7 @@ from gateway.contract import InboundMessage
 from gateway.errors import StorageUnavailable
 from tests.adapters.smpp.conftest import talking
 from tests.labs.carrier import until
-from tests.labs.smpp_lab import SYSTEM_ID, SmppLab, receipt
+from tests.labs.smpp_lab import SYSTEM_ID, SmppLab, message, receipt
 
 SENDER, TO = "8613800138000", "10690000"
 
@@ -31,6 +31,9 @@ async def test_acknowledged_only_after_the_commit(lab: SmppLab) -> None:
         items = [receipt(f"{n:010}", "DELIVRD") for n in range(900)]
         lab.centre.deliver(SYSTEM_ID, items)
         await until(lambda: talk.events.batches)
+        # What is answered leaves after an answer to a delivery would have left.
+        lab.centre.behave(Behaviour(receipts=False))
+        await talk.stream([message(0)])
         assert lab.centre.counts.receipts == 0
         talk.events.gate.set()
         await until(lambda: lab.centre.counts.receipts == 900)
