@@ -1,4 +1,4 @@
-"""The first recipients go ahead; the others follow once those came through (G-5).
+"""The first recipients go ahead; the others follow once those came through.
 
 A provider that refuses a text by a word in it refuses all of it. So the share of
 refusals among the first decides, on each channel for itself. A message of which nobody

@@ -29,7 +29,7 @@ from gateway.phrases import phrase, together
 from gateway.status import BroadcastState, predecessors
 from gateway.tables import Organisation
 
-LARGE = 1000  # people; more, or ten times the usual, has to be confirmed (S-52)
+LARGE = 1000  # people; more, or ten times the usual, has to be confirmed
 _EDITABLE = frozenset(
     {
         BroadcastState.DRAFT,
@@ -84,7 +84,7 @@ def digest(broadcast: Broadcast) -> str:
 
 
 def wrote(broadcast: Broadcast, actor: Actor) -> bool:
-    """Whether the actor created, last edited or submitted it (S-51)."""
+    """Whether the actor created, last edited or submitted it: another has to approve."""
     hands = (
         (broadcast.created_by_id, broadcast.created_by),
         (broadcast.edited_by_id, broadcast.edited_by),

@@ -64,7 +64,7 @@ def opt_out_prefix(text: str, words: Collection[str] = OPT_OUT_WORDS) -> str | N
     """What else was written after a certain opt-out word: "退订 我想问…".
 
     None where the message doesn't begin so. The opt-out stands and the rest is filed
-    as an inquiry (B-24). The word has to stand apart: "退订报纸怎么办" is a question.
+    as an inquiry. The word has to stand apart: "退订报纸怎么办" is a question.
     """
     found = _WORD_AND_REST.match(text)
     if not found or opt_out_strength(found[1], words) is not Strength.CERTAIN:

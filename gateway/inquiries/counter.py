@@ -25,7 +25,7 @@ _TOKEN = re.compile(r"[0-9a-f]{16,64}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entered:
-    """The form as it was typed; `form` is its token: one form, one inquiry (H-11)."""
+    """The form as it was typed; `form` is its token: one form, one inquiry."""
 
     source: str = "counter"
     member_id: int | None = None
