@@ -84,7 +84,7 @@ def digest(broadcast: Broadcast) -> str:
 
 
 def wrote(broadcast: Broadcast, actor: Actor) -> bool:
-    """Whether the actor created, last edited or submitted it: another has to approve."""
+    """Whether the actor created, last edited or submitted it: then others approve."""
     hands = (
         (broadcast.created_by_id, broadcast.created_by),
         (broadcast.edited_by_id, broadcast.edited_by),
