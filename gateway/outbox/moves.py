@@ -1,8 +1,9 @@
-"""Every change of an outbound message's state after it was stored, and the tallies.
+"""Changes of an outbound message's state after it was stored, and the tallies.
 
 A move reads the states of its rows, locked, decides by the table of legal moves, and
 writes all of them in one statement. What is not allowed any more is left as it is: a
-late or repeated event.
+late or repeated event. The journal and the sweep of cancelled recipients, which know
+what they find, write their one change themselves and tally it here.
 """
 
 from collections import Counter
