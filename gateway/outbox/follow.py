@@ -1,7 +1,6 @@
 """What follows from an outcome: waiting receipts, opt-outs, the inquiry's timeline."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from gateway import database as db
 from gateway.channels import Channel
@@ -12,18 +11,15 @@ from gateway.errors import DeliveryError, PermanentFailure
 from gateway.inquiries import timeline
 from gateway.members import consent
 from gateway.outbox import receipts
-from gateway.outbox.journal import Settlement
+from gateway.outbox.journal import Answer, Settlement
 from gateway.outbox.moves import Moved
 from gateway.tables import InquiryEvent
-
-if TYPE_CHECKING:
-    from gateway.outbox.sender import Answered
 
 
 async def settled(
     core: Core,
     channel: Channel,
-    answered: Sequence["Answered"],
+    answered: Sequence[Answer],
     settlements: Sequence[Settlement],
 ) -> None:
     """Runs in the transaction that settled these rows."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from gateway import batch
 from gateway import database as db
-from gateway.contract import DeliveryReceipt
+from gateway.contract import DeliveryReceipt, Outcome
 from gateway.core import Core
 from gateway.database import Row, to_micros
 from gateway.outbox import moves
@@ -37,6 +37,22 @@ _ATTEMPT = {
     "detail": "TEXT",
     "provider_ids": "TEXT",
 }
+
+
+class Flying(NamedTuple):
+    """A message between its journal and its answer."""
+
+    row: Row
+    number: int  # of the attempt, from 1
+    journalled_at: int  # microseconds
+    chunk_id: int  # 0: it was sent alone
+
+
+class Answer(NamedTuple):
+    """A message that was sent, and what its adapter said."""
+
+    flying: Flying
+    outcome: Outcome
 
 
 class Settlement(NamedTuple):

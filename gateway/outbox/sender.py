@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 from tortoise.exceptions import BaseORMException
@@ -35,7 +35,7 @@ from gateway.outbox.breaker import Breaker
 from gateway.outbox.chunks import Window
 from gateway.outbox.facts import Cap, Caps
 from gateway.outbox.gate import UNASKED
-from gateway.outbox.journal import Settlement
+from gateway.outbox.journal import Answer, Flying, Settlement
 from gateway.outbox.links import link
 from gateway.outbox.measure import Measure, Today
 from gateway.outbox.moves import Moved
@@ -51,22 +51,6 @@ TURNS = 6  # of the event loop, from a commit to what its end lets come in
 MANY = 500  # recipients that are too late, looked at together
 POLL_SECONDS = 1.0  # how late a lost wake-up may be noticed
 _LATE = 10_000  # messages told unknown whose late answer would still be understood
-
-
-class Flying(NamedTuple):
-    """A message between its journal and its answer."""
-
-    row: Row
-    number: int
-    journalled_at: int  # microseconds
-    chunk_id: int  # 0: it was sent alone
-
-
-class Answered(NamedTuple):
-    """A message that was sent, and what its adapter said."""
-
-    flying: Flying
-    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +86,7 @@ class Sender:
         self._contents = Contents()
         self._flying: dict[str, Flying] = {}
         self._late: OrderedDict[str, Flying] = OrderedDict()
-        self._answered: list[Answered] = []  # waits for the commit that settles it
+        self._answered: list[Answer] = []  # waits for the commit that settles it
         self._chunk: Row | None = None  # leased, with recipients left
         self._permits_each = 1  # that a message took lately, rounded up
         self._caps = Caps(core)
@@ -162,7 +146,7 @@ class Sender:
         return done.looked_at + len(answered) + len(arrived)
 
     async def _commit(
-        self, answered: Sequence[Answered], arrived: Sequence[Delivery], room: int
+        self, answered: Sequence[Answer], arrived: Sequence[Delivery], room: int
     ) -> Round:
         """With the receipts that arrived. Where that fails others store them: one that
         the database does not take must not keep messages from leaving."""
@@ -186,7 +170,7 @@ class Sender:
     async def _round(
         self,
         held: Counter[int],
-        answered: Sequence[Answered],
+        answered: Sequence[Answer],
         told: Sequence[Keyed],
         room: int,
     ) -> Round:
@@ -351,7 +335,7 @@ class Sender:
             self._late[id] = flying
             if len(self._late) > _LATE:
                 self._late.popitem(last=False)
-        self._answered.append(Answered(flying, outcome))
+        self._answered.append(Answer(flying, outcome))
         if type(outcome) is not Accepted or not self._went_well:
             self._observe(outcome)
         self._wake()
@@ -384,7 +368,7 @@ class Sender:
         if opened:
             log.warning("channel.unreachable", channel=self.channel.name)
 
-    def _measure(self, answered: Sequence[Answered]) -> None:
+    def _measure(self, answered: Sequence[Answer]) -> None:
         """Of messages that left in one window one instant is counted."""
         if answered:
             sent_at = Counter(one.flying.journalled_at for one in answered)
@@ -434,7 +418,7 @@ class Sender:
     async def _settle(
         self,
         held: Counter[int],
-        answered: Sequence[Answered],
+        answered: Sequence[Answer],
         told: Sequence[Keyed] = (),
     ) -> tuple[list[Settlement], list[Moved]]:
         """Inside a transaction: the outcomes, what follows from them, and receipts;
@@ -475,7 +459,7 @@ class Sender:
         await follow.announce(self._core, rows)
         await follow.announce_moved(self._core, done.moved)
 
-    def _settlement(self, answered: Answered) -> Settlement:
+    def _settlement(self, answered: Answer) -> Settlement:
         flying, outcome = answered
         match outcome:
             case Accepted(provider_ids):
