@@ -8,7 +8,11 @@ from functools import partial
 
 import asyncpg  # type: ignore[import-untyped]
 
+from gateway.addresses import ERASED
+from gateway.contract import AddressKind
+from gateway.database import Row
 from gateway.drill.checker import Message
+from gateway.drill.peers import address
 from gateway.drill.processes import until
 from gateway.snapshot import APPLICATION, snapshot
 from gateway.status import OutboundState
@@ -26,7 +30,7 @@ AND c.state IN ('leased', 'ready') AND o.state = 'planned'
 """
 # An intent is an attempt, or a chunk's mark above the row.
 _MESSAGES = """
-SELECT o.id, o.channel, o.value, o.state, o.broadcast_id, (
+SELECT o.id, o.channel, o.kind, o.value, o.member_id, o.state, o.broadcast_id, (
   EXISTS (SELECT 1 FROM attempts a WHERE a.outbound_id = o.id) OR
   EXISTS (SELECT 1 FROM chunks c WHERE c.broadcast_id = o.broadcast_id
           AND o.id BETWEEN c.first_id AND c.journalled_to)) AS journalled
@@ -40,6 +44,7 @@ class Books:
     planned: int
     inbound: Mapping[str, int]
     unmatched: int
+    erased: int  # members
     deviations: Sequence[str]
 
 
@@ -127,12 +132,13 @@ async def books(url: str, now: datetime) -> Books:
         people = await read("SELECT detail FROM audit WHERE action = 'broadcast.start'")
         inbound = await read("SELECT text, COUNT(*) AS n FROM inbound GROUP BY text")
         rows = await read(_MESSAGES)
+        erased = await read("SELECT COUNT(*) AS n FROM erasures")
     return Books(
         messages=[
             Message(
                 row["id"],
                 row["channel"],
-                row["value"],
+                _address(row),
                 OutboundState(row["state"]),
                 bool(row["journalled"]),
                 row["broadcast_id"],
@@ -142,8 +148,17 @@ async def books(url: str, now: datetime) -> Books:
         planned=sum(_people(row["detail"]) for row in people),
         inbound={row["text"]: row["n"] for row in inbound},
         unmatched=report.unmatched,
+        erased=erased[0]["n"],
         deviations=[f"{d.code}: {d.object}: {d.detail}" for d in report.deviations],
     )
+
+
+def _address(row: Row) -> str:
+    """To whom it was; of the erased only the drill knows."""
+    value = str(row["value"])
+    if value.startswith(ERASED):
+        return address(AddressKind(row["kind"]), row["member_id"])
+    return value
 
 
 def _people(detail: str) -> int:

@@ -46,11 +46,13 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Barred:
-    """From this instant on nobody may write to this address unasked (A-16)."""
+    """From this instant on nobody may write to this address unasked (A-16): its member
+    refused, or was erased."""
 
     channel: str
     address: str
     at: float
+    erased: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +94,9 @@ class Verdict:
     inbound_lost: int
     inbound_doubled: int
     receipts_unmatched: int
-    after_opt_out: int
+    opted_out: int
+    erased: int
+    after_opt_out: int  # or after an erasure
     reasons: Sequence[str]
 
     @property
@@ -132,7 +136,7 @@ def judge(given: Evidence) -> Verdict:
         *_sums(given),
         *_told("acknowledged inbound lost", inbound_lost),
         *_told("inbound doubled", inbound_doubled),
-        *_told("sent after an opt-out", barred),
+        *_told("sent after an opt-out or an erasure", barred),
         *given.deviations,
     ]
     states = Counter(one.state.value for one in given.messages)
@@ -159,6 +163,8 @@ def judge(given: Evidence) -> Verdict:
         inbound_lost=len(inbound_lost),
         inbound_doubled=len(inbound_doubled),
         receipts_unmatched=given.unmatched,
+        opted_out=len({one.address for one in given.barred if not one.erased}),
+        erased=len({one.address for one in given.barred if one.erased}),
         after_opt_out=len(barred),
         reasons=reasons,
     )

@@ -290,7 +290,10 @@ def as_text(told: Verdict) -> str:
             f"doubled {told.inbound_doubled}",
         ),
         ("receipts without a message", f"{told.receipts_unmatched}"),
-        ("sent after an opt-out", f"{told.after_opt_out}"),
+        (
+            "opt-outs, erasures",
+            f"{told.opted_out}, {told.erased}; sent after them {told.after_opt_out}",
+        ),
     ]
     wide = max(len(name) for name, _ in figures)
     lines = [f"{name:<{wide}}  {value}" for name, value in figures]

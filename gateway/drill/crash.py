@@ -7,11 +7,12 @@ them, on a machine of any speed. Some spare the children, most take the whole gr
 
 import asyncio
 import json
+import math
 import random
 import secrets
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -41,7 +42,10 @@ MOST = 0.9  # and never all
 LOOK_SECONDS = 0.01  # between two looks at what has arrived
 PATIENCE_SECONDS = 1.0  # with the same aim
 ALONE = 0.2  # share of kills that spare the children
+OPT_OUTS = 0.02  # share of the people who refuse meanwhile
 OPT_OUTS_A_SECOND = 5.0
+ERASED = 0.01  # of others, whose data staff erase
+ERASURES_A_SECOND = 2.0
 FINISH_SECONDS = 300.0  # without any change while something waits
 TELL_SECONDS = 5.0  # between two lines about what is waited for
 CALM_SECONDS = 3.0  # without any change: what has not come by then doesn't come
@@ -79,6 +83,9 @@ class _Run:
     notice: int = 0  # the id of the last
     kills: list[Kill] = field(default_factory=list)
     barred: list[Barred] = field(default_factory=list)
+    # Who is erased before the rows of a notice are written has none: the count of the
+    # people that is in the audit would be one too high.
+    bringing: asyncio.Lock = field(default_factory=asyncio.Lock)
     own_ends: int = 0  # the gateway ended without being told to
     life: float = 1.0  # seconds from a start until it answers
 
@@ -111,7 +118,7 @@ async def crash(folder: Path, drill: Drill, tell: Tell) -> Verdict:
 async def _crash(run: _Run) -> Verdict:
     await _first_start(run)
     started = asyncio.create_task(_notice(run))
-    refusing = asyncio.create_task(_opt_outs(run))
+    barring = [asyncio.create_task(one) for one in _barring(run)]
     begun = time.monotonic()
     try:
         for number in range(1, run.drill.kills + 1):
@@ -132,9 +139,12 @@ async def _crash(run: _Run) -> Verdict:
                 await peer.calm()
         await _finished(run)
     finally:
-        for one in (started, refusing):
+        for one in (started, *barring):
             one.cancel()
-        await asyncio.gather(started, refusing, return_exceptions=True)
+        ends = await asyncio.gather(started, *barring, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, Exception):
+            raise end
     status = await run.site.stop()
     return await _verdict(run, status)
 
@@ -155,11 +165,13 @@ async def _first_start(run: _Run) -> None:
 async def _notice(run: _Run) -> None:
     """A notice to everybody. Its start is pressed by several people at once, again
     after each crash: one run (A-14)."""
-    run.notices += 1
-    run.notice = await approved(run.site, run.api, f"drill-{run.notices}")
-    presses = (press_start(run.site, run.api, run.notice) for _ in range(3))
-    await asyncio.gather(*presses)
-    await until(partial(reading.is_frozen, run.site.url, run.notice), START_SECONDS)
+    async with run.bringing:
+        run.notices += 1
+        run.notice = await approved(run.site, run.api, f"drill-{run.notices}")
+        presses = (press_start(run.site, run.api, run.notice) for _ in range(3))
+        await asyncio.gather(*presses)
+        frozen = partial(reading.is_frozen, run.site.url, run.notice)
+        await until(frozen, START_SECONDS)
 
 
 async def _moment(run: _Run, number: int) -> None:
@@ -233,20 +245,42 @@ def _said(run: _Run) -> dict[str, Any]:
     }
 
 
-async def _opt_outs(run: _Run) -> None:
-    """Members refuse in the middle of the run; each counts once it was confirmed."""
-    kinds = [peer.kind for peer in run.peers]
-    numbers = list(range(1, run.drill.messages + 1))
+def _barring(run: _Run) -> Sequence[Coroutine[Any, Any, None]]:
+    """Members refuse, and others are erased, in the middle of the run."""
+    people = run.drill.messages
+    numbers = list(range(1, people + 1))
     run.chance.shuffle(numbers)
-    for number in numbers[: run.drill.messages // 50] if run.drill.opt_outs else ():
+    if not run.drill.opt_outs:
+        return ()
+    refuse = math.ceil(people * OPT_OUTS)
+    erased = math.ceil(people * ERASED)
+    return _opt_outs(run, numbers[:refuse]), _erasures(run, numbers[refuse:][:erased])
+
+
+async def _opt_outs(run: _Run, numbers: Sequence[int]) -> None:
+    for number in numbers:
         await until(partial(run.api.opt_out, number), FINISH_SECONDS)
-        kind, at = kinds[number % len(kinds)], time.time()
-        run.barred += [
-            Barred(peer.channel, address(kind, number), at)
-            for peer in run.peers
-            if peer.kind is kind
-        ]
+        _bar(run, number, erased=False)
         await asyncio.sleep(1 / OPT_OUTS_A_SECOND)
+
+
+async def _erasures(run: _Run, numbers: Sequence[int]) -> None:
+    for number in numbers:
+        async with run.bringing:
+            await until(partial(run.api.erase, number), FINISH_SECONDS)
+        _bar(run, number, erased=True)
+        await asyncio.sleep(1 / ERASURES_A_SECOND)
+
+
+def _bar(run: _Run, number: int, *, erased: bool) -> None:
+    """It was confirmed: from now on it counts."""
+    kinds = [peer.kind for peer in run.peers]
+    kind, at = kinds[number % len(kinds)], time.time()
+    run.barred += [
+        Barred(peer.channel, address(kind, number), at, erased)
+        for peer in run.peers
+        if peer.kind is kind
+    ]
 
 
 async def _finished(run: _Run) -> None:
@@ -283,6 +317,9 @@ def _receipts_due(run: _Run, found: dict[str, int]) -> bool:
 async def _verdict(run: _Run, status: int) -> Verdict:
     found = await reading.books(run.site.url, SystemClock().now())
     left = [] if status == 0 else [f"the last stop ended with {status}"]
+    confirmed = len({one.address for one in run.barred if one.erased})
+    if found.erased < confirmed:
+        left.append(f"{confirmed} erasures confirmed, {found.erased} kept")
     if run.own_ends:
         left.append(f"the gateway ended by itself {run.own_ends} times: see its log")
     return judge(

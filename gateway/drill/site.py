@@ -33,9 +33,9 @@ from gateway.drill.processes import (
 )
 from gateway.settings import Settings, Storage
 from gateway.sla import Calendar
-from gateway.staff import tokens
+from gateway.staff import sessions, tokens
 from gateway.staff.people import first_administrator
-from gateway.tables import AddressRow, Member, Organisation
+from gateway.tables import AddressRow, Member, Organisation, Session, Staff
 
 SETTINGS = """
 sandbox = true
@@ -69,6 +69,8 @@ class Site:
     url: str
     writer: str = ""  # API tokens
     approver: str = ""
+    cookie: str = ""  # of a director's browser, and the token of its forms
+    csrf: str = ""
     cold: bool = False  # a fresh interpreter for each start
     _nursery: asyncio.subprocess.Process | None = None
     _pid: int = 0
@@ -213,7 +215,27 @@ async def prepared(
         actor = replace(GATEWAY, name="drill")
         site.writer = await tokens.create(core, actor, "w", Role.CLERK, top.id)
         site.approver = await tokens.create(core, actor, "a", Role.APPROVER, top.id)
+        site.cookie, site.csrf = await _signed_in(core, top.id)
     return site
+
+
+async def _signed_in(core: Core, organisation_id: int) -> tuple[str, str]:
+    """A director, who may erase members: cookie and form token of the browser."""
+    person = await Staff.create(
+        username="director",
+        name="director",
+        role=Role.DIRECTOR,
+        organisation_id=organisation_id,
+        password_hash="",
+        must_change_password=False,
+        created_at=core.clock.now(),
+    )
+    cookie = await sessions.start(core, person.id, "127.0.0.1")
+    return cookie, (await Session.get(staff_id=person.id)).csrf
+
+
+def name_of(number: int) -> str:
+    return f"党员{number}"
 
 
 async def _people(
@@ -226,7 +248,7 @@ async def _people(
             (
                 Member(
                     id=number,
-                    name=f"党员{number}",
+                    name=name_of(number),
                     organisation_id=organisation_id,
                     created_at=now,
                 )
@@ -296,6 +318,20 @@ class Api:
             ) as answer:
                 await answer.read()
                 return answer.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+    async def erase(self, number: int) -> bool:
+        """Whether the page said that this member is erased, now or before a crash."""
+        form = {"csrf": self._site.csrf, "name": name_of(number), "reason": "演练"}
+        try:
+            async with self._session.post(
+                f"http://127.0.0.1:{self._site.port}/members/{number}/erase",
+                data=form,
+                cookies={"session": self._site.cookie},
+                allow_redirects=False,
+            ) as answer:
+                return answer.status in (303, 404)
         except (aiohttp.ClientError, TimeoutError):
             return False
 

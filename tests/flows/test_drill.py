@@ -2,7 +2,7 @@
 
 A-1, A-2, A-3: nobody is lost, nobody gets it twice, what is in doubt is at most a
 window a kill and listed. A-13: a cancel acts within
-a second. A-14: started by several at once, one run. A-16: who refuses
+a second. A-14: started by several at once, one run. A-16: who refuses or is erased
 in the middle of the run gets nothing after it. B-3, B-4: what people write is kept
 once. C-1 to C-5, C-8: receipts before the answer find their message; out of order,
 contradicting, with ids in two notations, with the same ids on two accounts, and with
@@ -56,6 +56,8 @@ def proven(found: Verdict, kills: int) -> None:
     assert found.kills_under_load > kills / 3, "the kills missed the work"
     assert len(found.kills_by_channel) > len(SINKS) / 2, "and most of the channels"
     assert (found.lost, found.doubled, found.after_opt_out) == (0, 0, 0)
+    assert found.opted_out > 0
+    assert found.erased > 0
     assert found.inbound_acknowledged > 0
     assert (found.inbound_lost, found.inbound_doubled) == (0, 0)
     assert found.states["delivered"] > 0

@@ -151,6 +151,10 @@ def test_sent_after_an_opt_out() -> None:  # A-16
     barred = [Barred(CHANNEL, "p1", 10.0)]
     assert verdict(messages, [arrived(1, 10.5)], barred=barred).holds
     assert verdict(messages, [arrived(1, 12.0)], barred=barred).after_opt_out == 1
+    barred = [Barred(CHANNEL, "p1", 10.0, erased=True), Barred("other", "p1", 10.0)]
+    late = verdict(messages, [arrived(1, 12.0)], barred=barred)
+    assert (late.opted_out, late.erased, late.after_opt_out) == (1, 1, 1)
+    assert not late.holds
 
 
 def test_what_the_recount_says_counts() -> None:
