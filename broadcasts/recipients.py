@@ -41,7 +41,7 @@ BUCKET_LABELS: Mapping[Bucket, str] = {
     Bucket.REFUSED: "被拒绝",
     Bucket.UNKNOWN: "结果不明",
     Bucket.SUPPRESSED: "不予发送",
-    Bucket.EXPIRED: "已过时",
+    Bucket.EXPIRED: "过期未发",
     Bucket.CANCELLED: "已取消",
 }
 REASONS: Mapping[str, str] = {

@@ -522,6 +522,13 @@
     }
   }
 
+  // What one of these asks for has to be filled in as long as one of them is ticked.
+  function need(box) {
+    const { needs } = box.dataset;
+    const asking = all(`[data-needs="${needs}"]`, box.form);
+    document.getElementById(needs).required = asking.some((one) => one.checked);
+  }
+
   function dress(root) {
     for (const box of all("[data-grow]", root)) if (box.value) grow(box);
     for (const box of all("[data-count-text]", root)) countText(box);
@@ -550,6 +557,7 @@
     if (box.matches("[data-keys-switch]")) localStorage.setItem(KEYS, box.checked ? "on" : "off");
     if (box.matches("[data-all]")) checkAll(box);
     else if (box.matches("input[type=checkbox][name]")) tellAll(box);
+    if (box.matches("[data-needs]")) need(box);
     if (box.matches("[data-submit]")) box.form.requestSubmit();
   });
 
