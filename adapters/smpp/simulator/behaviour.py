@@ -8,6 +8,7 @@ from dataclasses import dataclass
 class Behaviour:
     """Shares are from 0 to 1, delays in seconds, rates a second; 0 is off."""
 
+    login_status: int = 0  # refuses every bind with it
     refuse_share: float = 0.0
     refuse_numbers: tuple[str, ...] = ()
     refuse_words: tuple[str, ...] = ()

@@ -99,17 +99,20 @@ class Centre:
 
     def bind(self, session: Session, given: pdu.Bind) -> int:
         account = self._accounts.setdefault(given.system_id, _Account())
-        password = self._passwords.get(given.system_id)
-        if self._passwords and password != given.password:
+        code = self.behaviour.login_status or self._login_status(given, account)
+        if code:
             self.counts.binds_refused += 1
-            return 0x0E if password is not None else 0x0F
-        limit = self.behaviour.binds
-        if limit and len(account.sessions) >= limit:
-            self.counts.binds_refused += 1
-            return 0x05
+            return code
         account.sessions.append(session)
         self.counts.binds += 1
         return status.OK
+
+    def _login_status(self, given: pdu.Bind, account: _Account) -> int:
+        password = self._passwords.get(given.system_id)
+        if self._passwords and password != given.password:
+            return 0x0E if password is not None else 0x0F
+        limit = self.behaviour.binds
+        return 0x05 if limit and len(account.sessions) >= limit else status.OK
 
     def lost(self, session: Session) -> None:
         """What was not acknowledged is brought again."""

@@ -13,7 +13,7 @@ from adapters import smpp
 from adapters.carrier.account import AGAIN
 from adapters.carrier.link import Limits
 from adapters.carrier.waiting import TRIES
-from adapters.smpp import pdu
+from adapters.smpp import pdu, status
 from adapters.smpp.codec import SmppCodec
 from adapters.smpp.settings import MessageIds
 from adapters.smpp.simulator import Behaviour
@@ -525,6 +525,18 @@ async def test_a_refused_login_is_told_once_and_not_repeated_soon(
         outcome = (await talk.account.send([message(0)]))["message-0"]
         assert isinstance(outcome, TransientFailure)
         assert outcome.code == "not_connected"
+
+
+@pytest.mark.parametrize("code", [*sorted(status.NAMES), 0x411])
+async def test_every_refused_login_is_told_by_its_name(lab: SmppLab, code: int) -> None:
+    """H-8: each status of the specification, and one of a vendor's own"""
+    lab.centre.behave(Behaviour(login_status=code))
+    async with talking(lab.port, lab.data_dir, connect=False) as talk:
+        await until(lambda: talk.events)
+        [trouble] = talk.events
+        assert isinstance(trouble, ChannelTrouble)
+        assert trouble.code == f"login_refused:{status.name(code)}"
+        assert not talk.account.room()
 
 
 async def test_a_centre_that_knows_no_transceivers_says_so() -> None:
