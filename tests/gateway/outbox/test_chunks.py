@@ -320,6 +320,44 @@ async def test_an_answer_overtakes_a_broadcast(
     assert carrier.submitted[10].to.value == "+8619911110000"
 
 
+async def test_an_answer_overtakes_what_waits_for_another_try(
+    core: Core, sender: Sender, carrier: Carrier, clock: ManualClock
+) -> None:
+    """More of it is due than there is room for, all of it longer than the answer."""
+    await broadcast(core, 30)
+    while await sender.step():
+        for id in list(carrier.waiting):
+            carrier.answer(id, TransientFailure("busy"))
+    assert await states() == {"queued": 30}
+    clock.advance(timedelta(hours=1))
+    await queued(core.clock.now(), channel="短信", value="+8619911110000")
+    await sender.step()
+    left = carrier.submitted[30:]
+    assert len(left) < 30
+    assert left[0].to.value == "+8619911110000"
+
+
+async def test_messages_to_one_person_leave_in_their_order(
+    core: Core, sender: Sender, carrier: Carrier, clock: ManualClock
+) -> None:
+    """The first is tried again later: what was said after it waits, but nobody else."""
+    now = core.clock.now()
+    for text in ("一", "二", "三"):
+        await queued(now, channel="短信", text=text)
+    await queued(now, channel="短信", text="旁人", value="+8619911110000")
+    await sender.step()
+    [first, other] = carrier.waiting.values()
+    assert (first.text, other.text) == ("一", "旁人")
+    carrier.answer(first.id, TransientFailure("busy"))
+    carrier.answer(other.id)
+    while await sender.step():
+        pass
+    assert len(carrier.submitted) == 2
+    clock.advance(timedelta(hours=1))
+    await finish(sender, carrier)
+    assert [one.text for one in carrier.submitted[2:]] == ["一", "二", "三"]
+
+
 async def test_quiet_hours_put_the_rest_off(
     core: Core, sender: Sender, carrier: Carrier, clock: ManualClock
 ) -> None:
