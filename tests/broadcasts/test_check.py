@@ -1,5 +1,6 @@
 """A-11, G-6: who can't be told the text is known beforehand, and exactly those."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from gateway.core import Core
 from gateway.settings import Binding
 from gateway.tables import Member
 from tests.broadcasts.county import County, phone
+from tests.labs.process import PROJECT
 from tests.labs.recorder import as_channel, recorder
 
 ODD = [
@@ -191,3 +193,11 @@ async def test_an_address_of_seventy_thousand_characters_harms_nobody_else(
         core, await planned(county, {"sms": "{{姓名}}同志"})
     )
     assert checked == rendered == {(long.id, "sms"): "bad_text"}
+
+
+def test_why_somebody_cannot_be_told_is_said_in_words() -> None:
+    said = (PROJECT / "gateway/outbox/admit.py").read_text("utf-8")
+    codes = set(re.findall(r'NotSayable\("([a-z_]+)"', said))
+    assert (
+        {"bad_text", "value_missing", "too_long"} <= codes <= notices.BAD_REASONS.keys()
+    )
