@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
 
-from broadcasts import notices, recipients, running
+from broadcasts import approval, notices, recipients, running
 from broadcasts.content import LONGEST_TITLE, Draft
 from broadcasts.tables import Broadcast
 from gateway.actors import Action
@@ -166,15 +166,15 @@ class RecipientList(Output):
     next: str | None
 
 
-async def try_new(call: Call, body: NewBroadcast) -> notices.Tried:
-    return await notices.try_new(
+async def try_new(call: Call, body: NewBroadcast) -> approval.Tried:
+    return await approval.try_new(
         call.core, call.actor, _draft(body), confirmed=body.confirmed
     )
 
 
 async def create_broadcast(call: Call, body: NewBroadcast) -> BroadcastShown:
     """Drafted and submitted: both or neither."""
-    made = await notices.propose(call.core, call.actor, _draft(body), call.ahead)
+    made = await approval.propose(call.core, call.actor, _draft(body), call.ahead)
     return await _acted(call, made)
 
 
@@ -249,14 +249,14 @@ async def read_broadcast(call: Call) -> BroadcastShown:
     return await _shown(call, found, masked=not call.actor.may(Action.WORK))
 
 
-async def try_approval(call: Call, body: Approval) -> notices.Tried:
-    return await notices.try_approval(
+async def try_approval(call: Call, body: Approval) -> approval.Tried:
+    return await approval.try_approval(
         call.core, call.actor, call.id(), body.hash, confirmed=body.confirmed
     )
 
 
 async def approve_broadcast(call: Call, body: Approval) -> BroadcastShown:
-    approved = await notices.approve_tried(
+    approved = await approval.approve_tried(
         call.core, call.actor, call.id(), body.hash, call.ahead
     )
     return await _acted(call, approved)

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from tortoise.expressions import F
 
-from broadcasts import daily, notices, running
+from broadcasts import approval, daily, notices, running
 from broadcasts.content import Draft
 from broadcasts.tables import Attendance
 from gateway import demo
@@ -58,12 +58,12 @@ async def _notice(core: Core, one: demo.Notice, moment: datetime) -> None:
     if not one.submitted_by:
         return
     submitter = await _actor(one.submitted_by)
-    await notices.submit(past, submitter, made.id, confirmed=True)
+    await approval.submit(past, submitter, made.id, confirmed=True)
     if not one.approved_by or one.sent is None:
         return
     approver = await _actor(one.approved_by)
     submitted = await notices.find(approver, made.id)
-    await notices.approve(past, approver, made.id, notices.digest(submitted))
+    await approval.approve(past, approver, made.id, notices.digest(submitted))
     then.set(now + one.sent)
     await running.start(past, submitter, made.id)
     await _arrived(core, made.id, now + one.sent)

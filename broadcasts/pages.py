@@ -8,7 +8,16 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from broadcasts import content, forms, notices, preview, recipients, running, view
+from broadcasts import (
+    approval,
+    content,
+    forms,
+    notices,
+    preview,
+    recipients,
+    running,
+    view,
+)
 from broadcasts.recipients import Recipient
 from broadcasts.tables import Broadcast
 from gateway.actors import Action, Actor
@@ -38,7 +47,7 @@ def _start(request: web.Request) -> int:
 
 async def counts(actor: Actor) -> Mapping[str, int]:
     """For the navigation (`app[COUNTS]`): notices that wait for this person."""
-    return {"approvals": await notices.approvals(actor)}
+    return {"approvals": await approval.approvals(actor)}
 
 
 async def show_list(request: web.Request, actor: Actor) -> web.StreamResponse:
@@ -179,7 +188,7 @@ async def _save(
             broadcast = await notices.edit(core, actor, broadcast.id, draft)
         saved = True
         if form.get("act") == "submit":
-            await notices.submit(
+            await approval.submit(
                 core, actor, broadcast.id, confirmed=form.flag("confirmed")
             )
     except RequestError as error:
@@ -210,7 +219,7 @@ async def show(request: web.Request, actor: Actor) -> web.StreamResponse:
         limit=_size(state),
     )
     total = await recipients.total(actor, id, state=state, q=words)
-    approval, missed = await view.approval(core, actor, found.broadcast)
+    card, missed = await view.approval(core, actor, found.broadcast)
     return await render(
         request,
         "broadcast.html",
@@ -218,7 +227,7 @@ async def show(request: web.Request, actor: Actor) -> web.StreamResponse:
         broadcast=await view.head(core, found),
         acts=view.acts(found.broadcast, actor),
         again=await view.again(found, actor),
-        approval=approval,
+        approval=card,
         left_out=missed,
         progress=await view.progress(core, found),
         recipients=[view.recipient(core, one) for one in listed],
@@ -311,7 +320,7 @@ async def submit(request: web.Request, actor: Actor) -> web.StreamResponse:
     broadcast = await notices.find(actor, path_id(request))
     form = await read_form(request)
     try:
-        await notices.submit(
+        await approval.submit(
             core, actor, broadcast.id, confirmed=form.flag("confirmed")
         )
     except RequestError as error:
@@ -328,7 +337,7 @@ async def approve(request: web.Request, actor: Actor) -> web.StreamResponse:
     form = await read_form(request)
 
     async def act(core: Core, actor: Actor, id: int) -> Broadcast:
-        return await notices.approve(
+        return await approval.approve(
             core, actor, id, form.get("hash"), confirmed=form.flag("confirmed")
         )
 
@@ -339,7 +348,7 @@ async def reject(request: web.Request, actor: Actor) -> web.StreamResponse:
     form = await read_form(request)
 
     async def act(core: Core, actor: Actor, id: int) -> Broadcast:
-        return await notices.reject(core, actor, id, form.get("reason"))
+        return await approval.reject(core, actor, id, form.get("reason"))
 
     return await _act(request, actor, act, "已退回修改")
 

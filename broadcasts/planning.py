@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from broadcasts import check, content, freeze, notices, stage
+from broadcasts import approval, check, content, freeze, notices, stage
 from broadcasts.freeze import Freeze, Question
 from broadcasts.plan import Plan
 from broadcasts.stage import Stage, staged
@@ -62,7 +62,7 @@ async def plan(core: Core, broadcast: Broadcast, planned: Plan, terms: Terms) ->
         core.hub.publish("broadcast", id)
         bad = await check.check(core, found)
         if bad and not terms.exclude_bad:
-            raise notices.bad_texts(core, bad, await check.first_bad(found, 5))
+            raise approval.bad_texts(core, bad, await check.first_bad(found, 5))
         run = await _begin(core, broadcast, found, people, terms)
         await freeze.write(core, found, run)
         missed = [asdict(one) for one in await stage.left_out(found)]

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from broadcasts import approval, content, notices, stage
 from broadcasts import audience as audiences
-from broadcasts import content, notices, stage
 from broadcasts.check import as_outbound
 from broadcasts.content import Draft
 from broadcasts.plan import Plan, fields
@@ -122,7 +122,7 @@ async def of_plan(
         repeated=repeated,
         price_fen=sum(way.price_fen for way in ways),
         ways=ways,
-        large=notices.is_large(people, usual),
+        large=approval.is_large(people, usual),
         hints=hints,
     )
 
@@ -161,7 +161,7 @@ def _sample(core: Core, planned: Plan, row: Row) -> Sample:
     try:
         said = message(channel, row, {0: planned.texts})
     except NotSayable as error:
-        problem = notices.BAD_REASONS.get(error.code, error.code)
+        problem = approval.BAD_REASONS.get(error.code, error.code)
         return Sample(subject="", text="", segments=0, problem=problem)
     signed = channel.common.signature + said.text
     limits = channel.capabilities

@@ -7,6 +7,7 @@ from typing import Any
 
 from broadcasts import canary, notices, plot, preview, recipients, sweep
 from broadcasts.again import Apart, apart
+from broadcasts.approval import BAD_REASONS, usual_people
 from broadcasts.notices import wrote
 from broadcasts.plot import Moment
 from broadcasts.preview import Preview
@@ -54,7 +55,7 @@ _ACTS: Mapping[BroadcastState, tuple[str, ...]] = {
 }
 PAGE = 50
 PAGE_UNKNOWN = 200  # who is decided on together: what a crash leaves is on one page
-EMPTY = notices.BAD_REASONS["empty"]
+EMPTY = BAD_REASONS["empty"]
 _VISIBLE = (
     "FROM broadcasts b LEFT JOIN organisations o ON o.id = b.organisation_id "
     "WHERE b.kind = 'notice' AND COALESCE(o.path, '/') LIKE ?"
@@ -204,7 +205,7 @@ async def approval(
     waits = broadcast.state in (_B.DRAFT, _B.SUBMITTED, _B.APPROVED, _B.SCHEDULED)
     if waits:
         planned = await notices.plan_of(core, broadcast)
-        usual = await notices.usual_people(broadcast)
+        usual = await usual_people(broadcast)
         found = await preview.of_plan(core, planned, usual=usual)
         missed = await left_out([asdict(one) for one in found.left_out])
     else:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from broadcasts import notices
+from broadcasts import approval, notices
 from broadcasts.content import Draft
 from broadcasts.tables import Broadcast
 from gateway.actors import Actor, Role
@@ -83,10 +83,10 @@ class County:
 
     async def approved(self, **changes: Any) -> Broadcast:
         broadcast = await notices.create(self.core, self.clerk, self.draft(**changes))
-        broadcast = await notices.submit(
+        broadcast = await approval.submit(
             self.core, self.clerk, broadcast.id, confirmed=True
         )
-        return await notices.approve(
+        return await approval.approve(
             self.core,
             self.director,
             broadcast.id,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from broadcasts import notices, recipients, running
+from broadcasts import approval, notices, recipients, running
 from broadcasts.tables import Broadcast
 from gateway.actors import Role
 from gateway.clock import ManualClock
@@ -22,7 +22,7 @@ from tests.labs.recorder import Recorder, drain
 
 async def submitted(county: County, **changes: Any) -> Broadcast:
     found = await notices.create(county.core, county.clerk, county.draft(**changes))
-    return await notices.submit(county.core, county.clerk, found.id, confirmed=True)
+    return await approval.submit(county.core, county.clerk, found.id, confirmed=True)
 
 
 async def refusal(call: Any) -> RequestError:
@@ -36,14 +36,14 @@ async def test_who_wrote_it_does_not_approve_it(core: Core, county: County) -> N
     draft = await notices.create(core, county.director, county.draft())
     changed = county.draft(title="改过的")
     await notices.edit(core, county.second, draft.id, changed)
-    found = await notices.submit(core, county.clerk, draft.id)
+    found = await approval.submit(core, county.clerk, draft.id)
     hash = notices.digest(found)
     for author in (county.director, county.second):
-        error = await refusal(notices.approve(core, author, draft.id, hash))
+        error = await refusal(approval.approve(core, author, draft.id, hash))
         assert (error.code, error.status) == ("own_draft", 403)
-    error = await refusal(notices.approve(core, county.clerk, draft.id, hash))
+    error = await refusal(approval.approve(core, county.clerk, draft.id, hash))
     assert error.code == "forbidden"
-    approved = await notices.approve(core, county.head, draft.id, hash[:12])
+    approved = await approval.approve(core, county.head, draft.id, hash[:12])
     assert (approved.state, approved.approved_by) == ("approved", "曲主任")
 
 
@@ -53,8 +53,10 @@ async def test_an_api_token_is_a_person_by_its_name(core: Core, county: County) 
         county.director, name="接口", staff_id=None, role=Role.ADMINISTRATOR
     )
     found = await notices.create(core, token, county.draft())
-    found = await notices.submit(core, token, found.id)
-    error = await refusal(notices.approve(core, token, found.id, notices.digest(found)))
+    found = await approval.submit(core, token, found.id)
+    error = await refusal(
+        approval.approve(core, token, found.id, notices.digest(found))
+    )
     assert error.code == "own_draft"
 
 
@@ -63,9 +65,9 @@ async def test_a_stale_page_approves_nothing(core: Core, county: County) -> None
     found = await submitted(county)
     seen = notices.digest(found)
     await notices.edit(core, county.clerk, found.id, county.draft(title="另一个"))
-    await notices.submit(core, county.clerk, found.id)
+    await approval.submit(core, county.clerk, found.id)
     for hash in (seen, seen[:12], "", "0" * 12):
-        error = await refusal(notices.approve(core, county.director, found.id, hash))
+        error = await refusal(approval.approve(core, county.director, found.id, hash))
         assert (error.code, error.status) == ("revision_changed", 409)
 
 
@@ -133,13 +135,13 @@ async def test_a_large_audience_is_confirmed(core: Core, county: County) -> None
     await running.start(core, county.clerk, first.id)
     await county.crowd(11, first=100)
     found = await notices.create(core, county.clerk, county.draft())
-    error = await refusal(notices.submit(core, county.clerk, found.id))
+    error = await refusal(approval.submit(core, county.clerk, found.id))
     assert (error.code, error.status) == ("large_audience", 409)
     assert "这次发给12人，平时约1人" in error.detail
-    found = await notices.submit(core, county.clerk, found.id, confirmed=True)
+    found = await approval.submit(core, county.clerk, found.id, confirmed=True)
     assert found.state == "submitted"
-    assert not notices.is_large(1000, 0)
-    assert notices.is_large(1001, 900)
+    assert not approval.is_large(1000, 0)
+    assert approval.is_large(1001, 900)
 
 
 async def test_the_number_is_confirmed_last(core: Core, county: County) -> None:
@@ -150,14 +152,14 @@ async def test_the_number_is_confirmed_last(core: Core, county: County) -> None:
     await county.crowd(11, first=100)
     await county.member("看不见\u202e", ("phone", phone(50)))
     found = await notices.create(core, county.clerk, county.draft())
-    error = await refusal(notices.submit(core, county.clerk, found.id))
+    error = await refusal(approval.submit(core, county.clerk, found.id))
     assert error.code == "bad_texts"
 
 
 async def test_nobody_to_write_to_is_said(core: Core, county: County) -> None:
     await county.member("没有地址")
     found = await notices.create(core, county.clerk, county.draft())
-    error = await refusal(notices.submit(core, county.clerk, found.id))
+    error = await refusal(approval.submit(core, county.clerk, found.id))
     assert error.code == "nobody"
 
 
@@ -165,11 +167,11 @@ async def test_a_returned_draft_says_why(core: Core, county: County) -> None:
     await county.crowd(1)
     found = await submitted(county)
     for reason in (" ", "长" * 501):
-        error = await refusal(notices.reject(core, county.head, found.id, reason))
+        error = await refusal(approval.reject(core, county.head, found.id, reason))
         assert "reason" in error.fields
-    found = await notices.reject(core, county.head, found.id, "写明地点")
+    found = await approval.reject(core, county.head, found.id, "写明地点")
     assert (found.state, found.note) == ("draft", "写明地点")
-    error = await refusal(notices.reject(core, county.head, found.id, "再退一次"))
+    error = await refusal(approval.reject(core, county.head, found.id, "再退一次"))
     assert error.status == 409
 
 
@@ -178,9 +180,9 @@ async def test_another_branch_sees_nothing(core: Core, county: County) -> None:
     found = await submitted(county)
     hash = notices.digest(found)
     for call in (
-        notices.approve(core, county.stranger, found.id, hash),
+        approval.approve(core, county.stranger, found.id, hash),
         notices.edit(core, county.stranger, found.id, county.draft()),
-        notices.submit(core, county.stranger, found.id),
+        approval.submit(core, county.stranger, found.id),
         running.start(core, county.stranger, found.id),
         running.cancel(core, county.stranger, found.id),
         recipients.overview(county.stranger, found.id),
@@ -225,11 +227,11 @@ async def test_approvals_are_counted_for_who_may_give_them(
     await county.crowd(1)
     await submitted(county)
     draft = await notices.create(core, county.director, county.draft())
-    await notices.submit(core, county.director, draft.id)
-    assert await notices.approvals(county.clerk) == 0
-    assert await notices.approvals(county.director) == 1
-    assert await notices.approvals(county.head) == 2
-    assert await notices.approvals(county.stranger) == 0
+    await approval.submit(core, county.director, draft.id)
+    assert await approval.approvals(county.clerk) == 0
+    assert await approval.approvals(county.director) == 1
+    assert await approval.approvals(county.head) == 2
+    assert await approval.approvals(county.stranger) == 0
 
 
 async def test_bad_texts_stop_the_start_or_are_left_out_and_counted(
@@ -241,15 +243,15 @@ async def test_bad_texts_stop_the_start_or_are_left_out_and_counted(
     nameless = await county.member("", ("phone", phone(52)))
     text = "字" * 440 + "{{姓名}}"
     found = await notices.create(core, county.clerk, county.draft(texts={"sms": text}))
-    error = await refusal(notices.submit(core, county.clerk, found.id))
+    error = await refusal(approval.submit(core, county.clerk, found.id))
     assert error.code == "bad_texts"
     assert f"编号 {odd.id} 的党员（sms）：有看不见的控制字符" in error.detail
     assert f"编号 {long.id} 的党员（sms）：正文太长" in error.detail
     assert f"编号 {nameless.id} 的党员（sms）：缺少资料" in error.detail
     draft = county.draft(texts={"sms": text}, exclude_bad=True)
     await notices.edit(core, county.clerk, found.id, draft)
-    found = await notices.submit(core, county.clerk, found.id)
-    await notices.approve(core, county.director, found.id, notices.digest(found))
+    found = await approval.submit(core, county.clerk, found.id)
+    await approval.approve(core, county.director, found.id, notices.digest(found))
     await running.start(core, county.clerk, found.id)
     await drain(core)
     counts = await recipients.counts(found.id)
