@@ -9,7 +9,6 @@ from aiohttp import web
 from gateway import addresses, tokens
 from gateway.contract import Address
 from gateway.database import transaction
-from gateway.errors import NotFound
 from gateway.members import consent
 from gateway.tables import AddressRow, OptOutRow
 from gateway.web.keys import CORE
@@ -17,13 +16,11 @@ from gateway.web.pages import render
 from gateway.web.routes import public, secret
 
 
-async def _address(request: web.Request) -> Address:
+async def _address(request: web.Request) -> Address | None:
     key = request.app[CORE].keys.derive("opt-out")
     id = tokens.verify(key, "opt-out", request.match_info["token"])
     row = None if id is None else await AddressRow.get_or_none(id=id)
-    if row is None:
-        raise NotFound
-    return consent.address_of(row)
+    return None if row is None else consent.address_of(row)
 
 
 async def show(request: web.Request) -> web.StreamResponse:
@@ -31,8 +28,10 @@ async def show(request: web.Request) -> web.StreamResponse:
 
 
 async def _page(
-    request: web.Request, address: Address, *, resumed: bool = False
+    request: web.Request, address: Address | None, *, resumed: bool = False
 ) -> web.Response:
+    if address is None:
+        return await _dead_end(request)
     stopped = await OptOutRow.filter(
         kind=address.kind, value=address.value, ended_at__isnull=True
     ).exists()
@@ -47,19 +46,28 @@ async def _page(
     )
 
 
+async def _dead_end(request: web.Request) -> web.Response:
+    """A mangled link, or an address that is erased: a member has no console to go
+    back to, and still wants to opt out."""
+    centre = request.app[CORE].settings.centre.name
+    return await render(request, "opt_out.html", status=404, address="", centre=centre)
+
+
 async def stop(request: web.Request) -> web.StreamResponse:
     address = await _address(request)
-    async with transaction():
-        await consent.opt_out(
-            request.app[CORE], address, how="page", evidence="/o/ POST"
-        )
+    if address is not None:
+        async with transaction():
+            await consent.opt_out(
+                request.app[CORE], address, how="page", evidence="/o/ POST"
+            )
     return await _page(request, address)
 
 
 async def resume(request: web.Request) -> web.StreamResponse:
     address = await _address(request)
-    async with transaction():
-        await consent.resume(request.app[CORE], address, how="page")
+    if address is not None:
+        async with transaction():
+            await consent.resume(request.app[CORE], address, how="page")
     return await _page(request, address, resumed=True)
 
 

@@ -229,6 +229,13 @@ async def test_a_wrong_opt_out_token_is_not_found(console: Console) -> None:
     path = await _known(console)
     wrong = path[:-1] + ("a" if path[-1] != "a" else "b")
     for bad in (wrong, "/o/x", opt_out_path(console.app[CORE], 999_999), path + "a"):
-        assert (await console.client.get(bad)).status == 404
-        assert (await console.client.post(bad)).status == 404
+        for answer in (
+            await console.client.get(bad),
+            await console.client.post(bad),
+            await console.client.post(f"{bad}/resume"),
+        ):
+            text = await answer.text()
+            assert answer.status == 404
+            assert "请直接回复“退订”" in text
+            assert "/inquiries" not in text  # that is for staff
     assert await OptOutRow.all().count() == 0
