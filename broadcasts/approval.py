@@ -87,6 +87,7 @@ async def _refuse_number(broadcast: Broadcast, people: int, confirmed: bool) -> 
 BAD_REASONS = {
     "too_long": "正文太长",
     "value_missing": "缺少资料",
+    "bad_text": "正文填不出来",
     "template_only": "这个渠道没有批准的模板",
     "no_channel": "没有这个渠道",
     "brackets": "短信里有【】",

@@ -286,4 +286,3 @@ async def due(now: datetime, grace: timedelta) -> tuple[list[int], list[int]]:
     border = to_micros(now - grace)
     ready = [row["id"] for row in found if row["send_at"] >= border]
     return ready, [row["id"] for row in found if row["send_at"] < border]
-    "bad_text": "正文填不出来",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from broadcasts import audience, check, notices, plan
+from broadcasts import approval, audience, check, notices, plan
 from broadcasts.plan import Plan
 from broadcasts.stage import staged
 from gateway import database as db
@@ -199,5 +199,7 @@ def test_why_somebody_cannot_be_told_is_said_in_words() -> None:
     said = (PROJECT / "gateway/outbox/admit.py").read_text("utf-8")
     codes = set(re.findall(r'NotSayable\("([a-z_]+)"', said))
     assert (
-        {"bad_text", "value_missing", "too_long"} <= codes <= notices.BAD_REASONS.keys()
+        {"bad_text", "value_missing", "too_long"}
+        <= codes
+        <= approval.BAD_REASONS.keys()
     )
