@@ -191,12 +191,13 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         deliveries: list[Delivery] = []
         replies: list[bytes] = []
+        faults: list[str] = []
         frames = self._frames.feed(data)
         if frames:  # a peer that never ends what it begins to say is as good as dead
             self.heard_at = self._clock.monotonic()
             self._asked_at = None
         for frame in frames:
-            item = self._read(frame)
+            item = self._read(frame, faults)
             if type(item) is Answer:
                 self._answered(item.sequence, item.outcome)
             elif type(item) is Delivery:
@@ -205,6 +206,9 @@ class Link(asyncio.Protocol):
                 replies.append(item.data)
             elif item is not None:
                 self._take(item)
+        if faults:  # one line, however many: a flood of them must not fill the disk
+            found = {"code": faults[-1], "count": len(faults)}
+            log.warning("session.malformed", link=self.name, **found)
         self.write(replies)
         if deliveries and self.state is State.OPEN:
             self._owed += len(deliveries)
@@ -234,11 +238,11 @@ class Link(asyncio.Protocol):
         self._give_up()
         self._ears.closed(self)
 
-    def _read(self, frame: bytes) -> Incoming | None:
+    def _read(self, frame: bytes, faults: list[str]) -> Incoming | None:
         try:
             return self._codec.decode(frame)
         except Malformed as fault:
-            log.warning("session.malformed", link=self.name, code=fault.code)
+            faults.append(fault.code)
             return Reply(fault.reply) if fault.reply else None
 
     def _take(self, item: Incoming) -> None:

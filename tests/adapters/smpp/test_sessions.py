@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from aiohttp.test_utils import unused_port
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from adapters import smpp
 from adapters.carrier.account import AGAIN
@@ -399,6 +400,18 @@ async def test_garbage_is_answered_and_the_reader_goes_on() -> None:
         centre.say(pdu.frame(pdu.SUBMIT_SM_RESP, sequence, b"42\0"))
         await until(lambda: talk.told)
         assert talk.told["message-0"] == [Accepted(("42",))]
+
+
+async def test_a_flood_of_garbage_fills_no_log() -> None:
+    """H-9: each is answered, and all that came at once are one line."""
+    many = 5_000
+    with capture_logs() as logs:
+        async with rude_centre() as (centre, port), talking(port, Path()):
+            centre.say(pdu.frame(pdu.DELIVER_SM, 6, b"\xff" * 3) * many)
+            await until(lambda: len(centre.heard) == many)
+    counts = [one["count"] for one in logs if one["event"] == "session.malformed"]
+    assert sum(counts) == many
+    assert len(counts) < many / 10
 
 
 @pytest.mark.parametrize("length", [0, 2, 15, 65_537, 2**32 - 1])
