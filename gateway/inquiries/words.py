@@ -37,7 +37,7 @@ REASONS: Mapping[str, str] = {
     "opted_out": "党员已退订",
     "unsubscribed": "没有订阅",
     "erased": "这位党员的个人信息已删除",
-    "expired": "等得太久，过期未发",
+    "expired": "等得太久",
     "quiet_hours": "夜间不打扰，早上再发",
     "rerouted": "改走了别的渠道",
     "no_channel": "没有可用的渠道",
