@@ -1,7 +1,8 @@
 """A simulated centre as a process: its behaviour as options, commands while it runs.
 
 Commands come on standard input, one a line, answers on standard output:
-`set NAME VALUE`, `say ACCOUNT FROM TO TEXT`, `stats`, `hangup`, `stop`.
+`set NAME VALUE`, `say ACCOUNT FROM TO TEXT`, `stats`, `leave`
+(ends each session in order), `hangup`, `stop`.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ class Simulated(Protocol):
     def behave(self, behaviour: Any) -> None: ...
     def say(self, account: str, sender: str, to: str, text: str) -> None: ...
     def stats(self) -> Mapping[str, int]: ...
+    def leave(self) -> None: ...
     def hang_up(self) -> None: ...
 
 
@@ -175,10 +177,12 @@ class Console:
                 centre.say(account, sender, to, text)
             case "stats", ():
                 return json.dumps(centre.stats())
+            case "leave", ():
+                centre.leave()
             case "hangup", ():
                 centre.hang_up()
             case "stop", ():
                 self._stop.set()
             case _:
-                raise ValueError("expected set, say, stats, hangup or stop")
+                raise ValueError("expected set, say, stats, leave, hangup or stop")
         return "ok"

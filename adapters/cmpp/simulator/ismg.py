@@ -388,6 +388,11 @@ class Ismg:
         found = {"sessions": len(self.sessions), "to_bring": waiting + unanswered}
         return asdict(self.counts) | found
 
+    def leave(self) -> None:
+        """End each session in order: what it owes is still answered."""
+        for session in tuple(self.sessions):
+            session.leave()
+
     def hang_up(self) -> None:
         for session in tuple(self.sessions):
             session.hang_up()

@@ -94,6 +94,10 @@ class Session(OtherEnd):
             late.append(sequence)
         return [self._awaited.pop(sequence)[0] for sequence in late]
 
+    def leave(self) -> None:
+        self.out.append(encode(Terminate(), self._next(), self.version))
+        self.push()
+
     def beat(self) -> None:
         if self.account:
             self.out.append(encode(ActiveTest(), self._next(), self.version))

@@ -130,6 +130,11 @@ class Session(OtherEnd):
         length = pdu.HEADER_BYTES + len(item.body)
         self.out.append(_HEAD(length, pdu.DELIVER_SM, 0, self._sequence) + item.body)
 
+    def leave(self) -> None:
+        self._sequence = self._sequence % pdu.LAST_SEQUENCE + 1
+        self.out.append(pdu.frame(pdu.UNBIND, self._sequence))
+        self.push()
+
     def break_off(self) -> None:
         """End without another word."""
         self.out.clear()

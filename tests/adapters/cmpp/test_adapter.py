@@ -12,9 +12,8 @@ from pydantic import SecretStr
 
 from adapters.carrier.account import AGAIN, SOON_TRIES
 from adapters.cmpp import Settings, build, codes, limits
-from adapters.cmpp.pdus import Terminate, Version
+from adapters.cmpp.pdus import Version
 from adapters.cmpp.simulator import Behaviour, Ismg, serving
-from adapters.cmpp.wire import encode
 from gateway.clock import ManualClock
 from gateway.contract import (
     Accepted,
@@ -591,8 +590,7 @@ async def test_h_6_an_orderly_end_leaves_nobody_in_doubt(version: Version) -> No
         found.account.submit([message(index) for index in range(30)])
         await until(lambda: len(found.taken) == 30)
         [session] = found.gateway.sessions
-        session.out.append(encode(Terminate(), 77, version))
-        session.push()
+        found.gateway.leave()
         await until(lambda: not found.account.room())
         await until(lambda: len(found.outcomes) == 30)
         assert all(type(o) is Accepted for [o] in found.outcomes.values())

@@ -6,12 +6,13 @@ import pytest
 
 from adapters.carrier.link import Limits
 from adapters.smpp import pdu
+from adapters.smpp.simulator import Behaviour
 from gateway.contract import Accepted, OutboundMessage
 from gateway.errors import OutcomeUnknown, PermanentFailure, TransientFailure
 from tests.adapters.smpp.conftest import Talk, talking
 from tests.labs.carrier import until
 from tests.labs.rude_centre import RudeCentre, rude_centre
-from tests.labs.smpp_lab import message, receipt
+from tests.labs.smpp_lab import SmppLab, message, receipt
 
 UNBIND = pdu.frame(pdu.UNBIND, 77)
 UNBIND_RESP = pdu.frame(pdu.UNBIND_RESP, 77)
@@ -47,6 +48,25 @@ async def test_answers_under_way_are_waited_for() -> None:
         await until(lambda: centre.binds == 2)
         assert centre.heard[5:] == [UNBIND_RESP]
         await until(talk.account.room)
+
+
+async def test_a_centre_that_restarts_in_order_leaves_no_doubt(lab: SmppLab) -> None:
+    """H-6, A-4: again and again in the middle of a window; none lost, none doubled."""
+    slow = Behaviour(receipts=False, answer_delay_min=0.01, answer_delay_max=0.05)
+    lab.centre.behave(slow)
+    async with talking(lab.port, lab.data_dir, connections=2) as talk:
+        for turn in range(3):
+            taken = lab.centre.counts.accepted
+            batch = [message(100 * turn + n) for n in range(60)]
+            talk.account.submit(batch)
+            await until(lambda before=taken: lab.centre.counts.accepted == before + 60)
+            lab.centre.leave()
+            await until(lambda sent=batch: all(m.id in talk.told for m in sent))
+            binds = 2 * (turn + 2)
+            await until(lambda binds=binds: lab.centre.counts.binds == binds)
+            await until(lambda: talk.account.room() == 200)
+    assert {type(o) for [o] in talk.told.values()} == {Accepted}
+    assert lab.centre.counts.accepted == len(talk.told) == 180
 
 
 async def test_not_for_ever() -> None:
