@@ -10,7 +10,7 @@ import hmac
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from urllib.parse import quote
 
 from pydantic import Field
@@ -28,6 +28,7 @@ from adapters._push import (
     written,
 )
 from adapters._sms import (
+    BEIJING,
     CAPABILITIES,
     CLOCKS_DIFFER,
     Endpoint,
@@ -45,6 +46,7 @@ from gateway.contract import (
     ChannelContext,
     DeliveryReceipt,
     DoubtfulMessage,
+    Ended,
     Found,
     InboundMessage,
     NotTaken,
@@ -137,7 +139,6 @@ UNDECIDED = frozenset({"REQUEST_SUCCESS", "SP_UNKNOWN_ERROR"})
 # hold 50 records at most; nobody gets so many messages a day as these.
 SENT = {"2": ReceiptState.FAILED, "3": ReceiptState.DELIVERED}
 PAGE, MOST_PAGES = 50, 20
-SENT_WITHIN = timedelta(minutes=5)  # of its journal, however slow the call was
 
 # Any numeric code will do: https://help.aliyun.com/document_detail/101867.html
 REPLY = '{"code":0,"msg":"接收成功"}'.encode()
@@ -180,7 +181,7 @@ class Aliyun:
             state=state,
             code=code or f"success={row.get('success')!r}"[:64],
             address=Address(AddressKind.PHONE, address) if address else None,
-            at=local_time(reported, self._context.timezone),
+            at=local_time(reported, BEIJING),
             opted_out=state is ReceiptState.FAILED and code in OPTED_OUT,
             raw=raw,
         )
@@ -206,7 +207,7 @@ class Aliyun:
             sender=Address(AddressKind.PHONE, sender),
             text=content,
             raw=raw,
-            sent_at=local_time(sent, self._context.timezone),
+            sent_at=local_time(sent, BEIJING),
             provider_id=sequence,
             to=to,
             notes=notes,
@@ -232,32 +233,19 @@ class Aliyun:
 
         By number and day, of the last 30 days; what they took is there from the start.
         """
+        begin = message.journalled_at - CLOCKS_DIFFER
+        end = message.journalled_at + CLOCKS_DIFFER
+        days = {f"{at.astimezone(BEIJING):%Y%m%d}" for at in (begin, end)}
         mine = list[Row]()
-        for day in self._days(message.journalled_at):
-            mine += await self._records(day, message)
         try:
-            return self._newest(mine, message)
+            for day in sorted(days):
+                mine += await self._records(day, message)
+            return _newest(mine, begin)
         except BadRow as bad:
             raise OutcomeUnknown("unreadable_answer", bad.field) from None
 
-    def _newest(self, mine: Sequence[Row], message: DoubtfulMessage) -> Found:
-        """What became of the last attempt; earlier ones have their outcome."""
-        earliest = message.journalled_at - CLOCKS_DIFFER
-        sent = [(self._sent_at(row), row) for row in mine]
-        late = [one for one in sent if one[0] >= earliest]
-        if not late:
-            return NotTaken()
-        return self._found(max(late, key=lambda one: one[0])[1], message)
-
-    def _days(self, journalled_at: datetime) -> Sequence[str]:
-        """On which it may have been sent, by their clock."""
-        zone = self._context.timezone
-        begin, end = journalled_at - CLOCKS_DIFFER, journalled_at + SENT_WITHIN
-        days = {f"{at.astimezone(zone):%Y%m%d}" for at in (begin, end)}
-        return sorted(days)
-
     async def _records(self, day: str, message: DoubtfulMessage) -> Sequence[Row]:
-        mine = list[Row]()
+        mine, read = list[Row](), 0
         for page in range(1, MOST_PAGES + 1):
             parameters = {
                 "PhoneNumber": _recipient(message.to.value),
@@ -265,33 +253,14 @@ class Aliyun:
                 "PageSize": str(PAGE),
                 "CurrentPage": str(page),
             }
-            rows = details(await self._call("QuerySendDetails", parameters))
-            mine += [row for row in rows if row.get("OutId") == message.id]
-            if len(rows) < PAGE:
+            rows, total = details(await self._call("QuerySendDetails", parameters))
+            mine += [row for row in rows if word(row, "OutId") == message.id]
+            read += len(rows)
+            if read >= total:
                 return mine
+            if not rows:
+                raise OutcomeUnknown("incomplete_answer")
         raise OutcomeUnknown("too_many_records")
-
-    def _sent_at(self, row: Row) -> datetime:
-        at = local_time(word(row, "SendDate"), self._context.timezone)
-        if at is None:
-            raise BadRow("SendDate", "expected a time")
-        return at
-
-    def _found(self, row: Row, message: DoubtfulMessage) -> Found:
-        state, code = SENT.get(word(row, "SendStatus")), word(row, "ErrCode")
-        if state is None or code in UNDECIDED:
-            return Accepted(())
-        return DeliveryReceipt(
-            key=key("query", message.id, state, code, word(row, "SendDate")),
-            provider_id="",
-            reference=message.id,
-            state=state,
-            code=code,
-            address=message.to,
-            at=local_time(word(row, "ReceiveDate"), self._context.timezone),
-            opted_out=state is ReceiptState.FAILED and code in OPTED_OUT,
-            raw=json.dumps(dict(row), ensure_ascii=False).encode(),
-        )
 
     async def _call(self, action: str, parameters: Mapping[str, str]) -> Answer:
         settings = self._settings
@@ -331,17 +300,42 @@ def outcome(answer: Answer) -> Outcome:
     return refusal(answer, told.get("Code"), CODES)
 
 
-def details(answer: Answer) -> Sequence[Row]:
-    """The records in an answer of QuerySendDetails; raises DeliveryError where it is
-    none."""
+def details(answer: Answer) -> tuple[Sequence[Row], int]:
+    """The records on a page of QuerySendDetails, and how many there are on all pages.
+    Raises DeliveryError or BadRow where it is no such answer."""
     told = said(answer)
-    found = told.get("SmsSendDetailDTOs")
-    rows = found.get("SmsSendDetailDTO") if isinstance(found, dict) else None
     if answer.status != 200 or told.get("Code") != "OK":
         raise refusal(answer, told.get("Code"), CODES)
+    found = told.get("SmsSendDetailDTOs")
+    rows = found.get("SmsSendDetailDTO") if isinstance(found, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise OutcomeUnknown("unreadable_answer", "SmsSendDetailDTOs")
-    return rows
+        raise BadRow("SmsSendDetailDTOs", "expected a list of objects")
+    total = word(told, "TotalCount", needed=True)
+    if not (total.isascii() and total.isdigit()):
+        raise BadRow("TotalCount", "expected a number")
+    return rows, int(total)
+
+
+def _newest(mine: Sequence[Row], begin: datetime) -> Found:
+    """Of a message's records those of its last attempt; one that is too early for it,
+    by their clock, proves nothing."""
+    sent = [(_sent_at(row), row) for row in mine]
+    late = [one for one in sent if one[0] >= begin]
+    if not late:
+        return None if mine else NotTaken()
+    _, row = max(late, key=lambda one: one[0])
+    state, code = SENT.get(word(row, "SendStatus")), word(row, "ErrCode")
+    if state is None or code in UNDECIDED:
+        return Accepted(())
+    refused = state is ReceiptState.FAILED and code in OPTED_OUT
+    return Ended(state=state, code=code, opted_out=refused)
+
+
+def _sent_at(row: Row) -> datetime:
+    at = local_time(word(row, "SendDate"), BEIJING)
+    if at is None:
+        raise BadRow("SendDate", "expected a time")
+    return at
 
 
 def _state(success: object, code: str) -> ReceiptState:

@@ -28,6 +28,7 @@ from adapters._push import (
     written,
 )
 from adapters._sms import (
+    BEIJING,
     CAPABILITIES,
     CLOCKS_DIFFER,
     Endpoint,
@@ -45,6 +46,7 @@ from gateway.contract import (
     ChannelContext,
     DeliveryReceipt,
     DoubtfulMessage,
+    Ended,
     Found,
     InboundMessage,
     OutboundMessage,
@@ -199,7 +201,7 @@ class Tencent:
             state=STATES.get(status, ReceiptState.UNKNOWN),
             code=code or status or "missing",
             address=Address(AddressKind.PHONE, address) if address else None,
-            at=local_time(received, self._context.timezone),
+            at=local_time(received, BEIJING),
             # Receipts carry the carriers' own words, of which no list names those
             # that mean a blacklist: only the send answer tells.
             opted_out=CODES.get(code) is Means.OPTED_OUT,
@@ -262,25 +264,10 @@ class Tencent:
         found = ends(await self._call("PullSmsSendStatusByPhoneNumber", asked))
         mine = [row for row in found if row.get("SessionContext") == message.id]
         try:
-            told = [self._end(row, message) for row in mine]
+            told = [_end(row) for row in mine]
         except BadRow as bad:
             raise OutcomeUnknown("unreadable_answer", bad.field) from None
-        return max(told, key=lambda one: one.at or begin, default=None)
-
-    def _end(self, row: Row, message: DoubtfulMessage) -> DeliveryReceipt:
-        status, code = word(row, "ReportStatus"), word(row, "Description")
-        provider_id, received = word(row, "SerialNo"), word(row, "UserReceiveTime")
-        return DeliveryReceipt(
-            key=key("query", message.id, provider_id, status, code, received),
-            provider_id=provider_id,
-            reference=message.id,
-            state=STATES.get(status, ReceiptState.UNKNOWN),
-            code=code or status or "missing",
-            address=message.to,
-            at=unix_time(received),
-            opted_out=CODES.get(code) is Means.OPTED_OUT,
-            raw=json.dumps(dict(row), ensure_ascii=False).encode(),
-        )
+        return max(told, key=lambda one: one[0])[1] if told else None
 
     async def _call(self, action: str, asked: Mapping[str, object]) -> Answer:
         settings = self._settings
@@ -344,6 +331,17 @@ def ends(answer: Answer) -> Sequence[Row]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise OutcomeUnknown("unreadable_answer", "PullSmsSendStatusSet")
     return rows
+
+
+def _end(row: Row) -> tuple[int, Ended]:
+    """And when it was, in Unix seconds."""
+    received = word(row, "UserReceiveTime", needed=True)
+    if not (received.isascii() and received.isdigit()):
+        raise BadRow("UserReceiveTime", "expected seconds")
+    status, code = word(row, "ReportStatus"), word(row, "Description")
+    state = STATES.get(status, ReceiptState.UNKNOWN)
+    refused = CODES.get(code) is Means.OPTED_OUT
+    return int(received), Ended(state=state, code=code or status, opted_out=refused)
 
 
 def _object(value: object) -> Mapping[str, object]:

@@ -330,15 +330,24 @@ class DoubtfulMessage:
     journalled_at: datetime  # its bytes left after this, if they left
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """What became of a message, as a receipt would have told it."""
+
+    state: ReceiptState
+    code: str = ""  # the provider's own word
+    opted_out: bool = False  # the code says: refused by the provider's blacklist
+
+
 @dataclass(frozen=True, slots=True)
 class NotTaken:
     """The provider's records, which tell of every message that it took, have no such
-    one. Records lag: it counts where it is said once more much later."""
+    one. It proves nothing: records lag, and accounts change."""
 
 
-Found = DeliveryReceipt | Accepted | NotTaken | None
+Found = Ended | Accepted | NotTaken | None
 """What a provider says of a message when it is asked: its end, that it has it, that it
-never took it, or nothing that decides."""
+has no such message, or nothing."""
 
 
 @runtime_checkable

@@ -123,7 +123,7 @@ class Post:
             self.channel.listening = False
 
     async def _ask(self) -> None:
-        await queries.run(self._core, self.channel, self._take_in)
+        await queries.run(self._core, self.channel)
 
     async def _take_in(self, events: Sequence[Event]) -> None:
         """Receipts go to the sender, which settles the answers that they follow. One

@@ -518,9 +518,8 @@ class QueryRow(Model):
     asked = fields.IntField()  # times
     asked_at = InstantField(null=True)
     next_at = InstantField()
-    # told, taken, denied, silent; a code: no answer came
+    # ended, taken, denied, silent; a code: no answer came
     answer = fields.CharField(64, default="")
-    denials = fields.IntField(default=0)  # late enough to count
 
     class Meta:
         table = "queries"

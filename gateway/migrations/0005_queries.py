@@ -18,7 +18,6 @@ class Migration(migrations.Migration):
                 ('asked_at', InstantField(null=True)),
                 ('next_at', InstantField()),
                 ('answer', fields.CharField(default='', max_length=64)),
-                ('denials', fields.IntField(default=0)),
             ],
             options={'table': 'queries', 'app': 'gateway', 'pk_attr': 'outbound_id', 'table_description': 'How often a provider was asked what became of one attempt at a message of'},
             bases=['Model'],

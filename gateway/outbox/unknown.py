@@ -162,8 +162,7 @@ async def _move(
             now,
             current,
         )
-        for row in done:
-            await _record(core, actor, row, decision, reason)
+        await _record(core, actor, done, decision, reason)
     await _tell(core, done)
     return done
 
@@ -215,20 +214,23 @@ def _ends(runs: Mapping[int, Row], row: Row) -> list[datetime]:
 
 
 async def _record(
-    core: Core, actor: Actor, row: Row, decision: str, reason: str
+    core: Core, actor: Actor, done: Sequence[Row], decision: str, reason: str
 ) -> None:
-    await audit.record(
-        core.clock,
-        actor,
-        "message.decided",
-        f"outbox:{row['id']}",
-        decision=decision,
-        reason=reason,
-    )
-    inquiry = await Inquiry.get_or_none(id=row["inquiry_id"])
-    if inquiry is not None:
-        await timeline.note(
-            core, inquiry, "decided", actor, reason, outbound_id=row["id"]
+    """The audit last: whoever works on an inquiry has it locked when he comes to it."""
+    for row in done:
+        inquiry = await Inquiry.get_or_none(id=row["inquiry_id"])
+        if inquiry is not None:
+            await timeline.note(
+                core, inquiry, "decided", actor, reason, outbound_id=row["id"]
+            )
+    for row in done:
+        await audit.record(
+            core.clock,
+            actor,
+            "message.decided",
+            f"outbox:{row['id']}",
+            decision=decision,
+            reason=reason,
         )
 
 

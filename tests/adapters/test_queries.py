@@ -3,14 +3,15 @@
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import cast
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from adapters import aliyun as aliyun_adapter
 from gateway.contract import (
     Accepted,
-    DeliveryReceipt,
     DoubtfulMessage,
+    Ended,
     Found,
     NotTaken,
     OutboundMessage,
@@ -21,10 +22,11 @@ from gateway.errors import DeliveryError, OutcomeUnknown, TransientFailure
 from tests.contract.labs import Case
 from tests.labs import aliyun_lab, tencent_lab
 from tests.labs.aliyun_lab import AliyunDialect
-from tests.labs.sms import NOW, Dialect, Play, SmsLab
+from tests.labs.sms import NOW, Dialect, Play, SmsLab, context
 from tests.labs.tencent_lab import TencentDialect
 
 DELIVERED = {AliyunDialect: "3", TencentDialect: "SUCCESS"}
+DELIVERED_THERE = Ended(state=ReceiptState.DELIVERED, code="DELIVERED")
 FAILED = {AliyunDialect: "2", TencentDialect: "FAIL"}
 
 
@@ -68,18 +70,16 @@ async def asked(
         return await adapter.query(doubt)
 
 
-async def test_its_end_comes_as_a_receipt_for_our_own_id(lab: SmsLab) -> None:
+async def test_its_end_is_told_by_our_own_id(lab: SmsLab) -> None:
     message, other = await lost(lab, 1, 11)
     lab.knows(message.id, word(DELIVERED, lab))
     lab.knows(other.id, word(FAILED, lab))
     found = await asked(lab, message)
-    assert isinstance(found, DeliveryReceipt)
-    assert (found.reference, found.state) == (message.id, ReceiptState.DELIVERED)
-    assert found.address == message.to
-    assert (await asked(lab, message)) == found  # the same key, too
-    failed = cast(DeliveryReceipt, await asked(lab, other))
-    assert (failed.reference, failed.state) == (other.id, ReceiptState.FAILED)
-    assert failed.key != found.key
+    assert isinstance(found, Ended)
+    assert found.state is ReceiptState.DELIVERED
+    failed = await asked(lab, other)
+    assert isinstance(failed, Ended)
+    assert failed.state is ReceiptState.FAILED
 
 
 async def test_one_without_an_end_is_taken_or_nothing_is_said(lab: SmsLab) -> None:
@@ -116,28 +116,71 @@ async def test_no_answer_is_no_evidence(
     assert lab.questions == 1
 
 
-async def test_an_earlier_attempt_is_not_this_one(aliyun: SmsLab) -> None:
+async def test_what_was_sent_long_before_is_not_this_attempt(aliyun: SmsLab) -> None:
+    """But something of the message is there: that is no denial."""
     [message] = await lost(aliyun, 1)
     aliyun.knows(message.id, "2")
     later = NOW + timedelta(hours=1)
-    assert await asked(aliyun, message, at=later) == NotTaken()
+    assert await asked(aliyun, message, at=later) is None
     [first] = aliyun.records
     aliyun.records.append(replace(first, at=later, end="3"))
-    found = await asked(aliyun, message, at=later)
-    assert isinstance(found, DeliveryReceipt)
-    assert found.state is ReceiptState.DELIVERED
+    assert await asked(aliyun, message, at=later) == DELIVERED_THERE
+
+
+@pytest.mark.parametrize("minutes", [-14, 14])
+async def test_clocks_may_differ(aliyun: SmsLab, minutes: int) -> None:
+    """As much as calls may that are signed with a time."""
+    [message] = await lost(aliyun, 1)
+    aliyun.knows(message.id, "3")
+    at = NOW + timedelta(minutes=minutes)
+    assert await asked(aliyun, message, at=at) == DELIVERED_THERE
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "Asia/Urumqi"])
+async def test_their_clock_is_that_of_beijing(aliyun: SmsLab, zone: str) -> None:
+    [message] = await lost(aliyun, 1)
+    night = NOW.replace(hour=17)  # one in the morning there
+    aliyun.records = [replace(one, at=night, end="3") for one in aliyun.records]
+    where = replace(context(), timezone=ZoneInfo(zone))
+    adapter = aliyun_adapter.build(aliyun_lab.settings(aliyun.endpoint), where)
+    aliyun.play = Play.ACCEPT
+    doubt = DoubtfulMessage(id=message.id, to=message.to, journalled_at=night)
+    try:
+        assert await adapter.query(doubt) == DELIVERED_THERE
+    finally:
+        await adapter.close()
 
 
 async def test_both_days_are_looked_at_around_midnight(aliyun: SmsLab) -> None:
     [message] = await lost(aliyun, 1)
-    midnight = NOW.replace(hour=16, minute=0)  # in Shanghai
+    midnight = NOW.replace(hour=16, minute=0)  # in Beijing
     [record] = aliyun.records
     for minutes in (-2, 2):
         at = midnight + timedelta(minutes=minutes)
         aliyun.records = [replace(record, at=at, end="3")]
-        found = await asked(aliyun, message, at=midnight - timedelta(minutes=1))
-        assert isinstance(found, DeliveryReceipt)
+        at = midnight - timedelta(minutes=1)
+        assert await asked(aliyun, message, at=at) == DELIVERED_THERE
     assert aliyun.questions == 4
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"TotalCount": 2},  # and one is shown
+        {"TotalCount": None},
+        {"TotalCount": "many"},
+        {"SmsSendDetailDTOs": {"SmsSendDetailDTO": [7]}},
+        {"SmsSendDetailDTOs": []},
+    ],
+)
+async def test_half_an_answer_denies_nothing(
+    aliyun: SmsLab, odd: dict[str, object]
+) -> None:
+    [message] = await lost(aliyun, 1)
+    aliyun.odd = odd
+    never = replace(message, id="never")
+    with pytest.raises(OutcomeUnknown):
+        await asked(aliyun, never)
 
 
 async def test_all_pages_are_read(aliyun: SmsLab) -> None:
@@ -146,12 +189,13 @@ async def test_all_pages_are_read(aliyun: SmsLab) -> None:
     [record] = aliyun.records
     other = replace(record, call=replace(record.call, id="other"))
     aliyun.records = [*[other] * 120, replace(record, end="3")]
-    assert isinstance(await asked(aliyun, message), DeliveryReceipt)
+    assert await asked(aliyun, message) == DELIVERED_THERE
     assert aliyun.questions == 3
 
 
 async def test_a_blacklist_in_the_records_is_an_opt_out(aliyun: SmsLab) -> None:
     [message] = await lost(aliyun, 1)
     aliyun.knows(message.id, "2")
-    found = cast(DeliveryReceipt, await asked(aliyun, message))
+    found = await asked(aliyun, message)
+    assert isinstance(found, Ended)
     assert (found.code, found.opted_out) == ("MOBILE_IN_BLACK", True)

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from pathlib import Path
@@ -104,7 +104,11 @@ class AliyunDialect:
         )
 
     def told(
-        self, request: web.Request, body: bytes, records: Sequence[Record]
+        self,
+        request: web.Request,
+        body: bytes,
+        records: Sequence[Record],
+        odd: Mapping[str, object],
     ) -> web.Response | None:
         if request.headers.get("x-acs-action") != "QuerySendDetails":
             return None
@@ -121,7 +125,8 @@ class AliyunDialect:
         ]
         shown = found[(page - 1) * size : page * size]
         details = {"SmsSendDetailDTO": shown}
-        return answer("OK", TotalCount=len(found), SmsSendDetailDTOs=details)
+        told = {"TotalCount": len(found), "SmsSendDetailDTOs": details}
+        return answer("OK", **told | dict(odd))
 
     def accepted(self, call: Call) -> web.Response:
         return answer("OK", BizId=f"biz-{call.id}^0")

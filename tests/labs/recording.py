@@ -11,16 +11,13 @@ from gateway.contract import (
     Accepted,
     AddressKind,
     Capabilities,
-    DeliveryReceipt,
     DoubtfulMessage,
     Found,
     OutboundMessage,
     Outcome,
-    ReceiptState,
     TextEncoding,
 )
 from gateway.settings import ChannelCommon
-from gateway.tables import Outbound
 
 
 class Recorder:
@@ -63,15 +60,6 @@ class Provider(Recorder):
         if isinstance(self.found, Exception):
             raise self.found
         return self.found
-
-    def tells(self, state: ReceiptState, message: Outbound) -> None:
-        self.found = DeliveryReceipt(
-            key=f"query:{message.id}:{state}",
-            provider_id="",
-            reference=str(message.id),
-            state=state,
-            raw=b"{}",
-        )
 
 
 def capabilities(kinds: set[AddressKind], **more: Any) -> Capabilities:

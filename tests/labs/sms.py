@@ -90,9 +90,14 @@ class Dialect(Protocol):
         ...
 
     def told(
-        self, request: web.Request, body: bytes, records: Sequence[Record]
+        self,
+        request: web.Request,
+        body: bytes,
+        records: Sequence[Record],
+        odd: Mapping[str, object],
     ) -> web.Response | None:
-        """The answer to a question about a number; None: it is no question."""
+        """The answer to a question about a number, with what is odd in it; None: it
+        is no question."""
         ...
 
     def accepted(self, call: Call) -> web.Response: ...
@@ -115,6 +120,7 @@ class SmsLab:
         self.calls: list[Call] = []
         self.records: list[Record] = []
         self.questions = 0
+        self.odd: Mapping[str, object] = {}  # in its answers to questions
         self.forgeries = 0
         self._taken: list[Taken] = []
         self._over = asyncio.Event()
@@ -136,7 +142,7 @@ class SmsLab:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        told = self.dialect.told(request, body, self.records)
+        told = self.dialect.told(request, body, self.records, self.odd)
         if told is not None:
             return await self._answer(request, told)
         call = self.dialect.read(request, body)

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -86,7 +86,11 @@ class TencentDialect:
         )
 
     def told(
-        self, request: web.Request, body: bytes, records: Sequence[Record]
+        self,
+        request: web.Request,
+        body: bytes,
+        records: Sequence[Record],
+        odd: Mapping[str, object],
     ) -> web.Response | None:
         if request.headers.get("X-TC-Action") != "PullSmsSendStatusByPhoneNumber":
             return None
@@ -101,8 +105,11 @@ class TencentDialect:
             and one.call.number == asked["PhoneNumber"]
             and one.at.timestamp() >= asked["BeginTime"]
         ]
-        told = {"PullSmsSendStatusSet": found[: asked["Limit"]], "RequestId": "lab"}
-        return web.json_response({"Response": told})
+        told: dict[str, object] = {
+            "PullSmsSendStatusSet": found[: asked["Limit"]],
+            "RequestId": "lab",
+        }
+        return web.json_response({"Response": told | dict(odd)})
 
     def accepted(self, call: Call) -> web.Response:
         return statuses(status("Ok", call.number, f"serial-{call.id}", call.id))
