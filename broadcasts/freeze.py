@@ -6,6 +6,7 @@ has a token; a slice of a try that is over finds another one there and writes no
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -248,14 +249,15 @@ async def take_back(core: Core, broadcast_id: int, token: int) -> None:
             if not chunks:
                 await _forget(broadcast_id)
                 break
-            await _remove(broadcast_id, token, [tuple(c.values()) for c in chunks])
+            found = [tuple(chunk.values()) for chunk in chunks]
+            await _remove(broadcast_id, token, found, core.clock.now())
         core.hub.publish("broadcast", broadcast_id)
 
 
 async def _remove(
-    broadcast_id: int, token: int, chunks: Sequence[tuple[int, ...]]
+    broadcast_id: int, token: int, chunks: Sequence[tuple[int, ...]], now: datetime
 ) -> None:
-    number = 0
+    gone: Counter[tuple[int, str]] = Counter()
     for _, first, last in chunks:
         await db.execute(
             "DELETE FROM prompts WHERE id IN (SELECT p.id FROM outbox o "
@@ -266,15 +268,18 @@ async def _remove(
             last,
             broadcast_id,
         )
-        number += await db.execute(
-            f"DELETE FROM outbox WHERE {RANGE.format('outbox')}",
-            first,
-            last,
-            broadcast_id,
-        )
+        rows = (first, last, broadcast_id)
+        where = RANGE.format("outbox")
+        for state in await db.rows(
+            f"SELECT state, COUNT(*) AS n FROM outbox WHERE {where} GROUP BY state",
+            *rows,
+        ):
+            gone[broadcast_id, state["state"]] -= int(state["n"])
+        await db.execute(f"DELETE FROM outbox WHERE {where}", *rows)
     ids = [chunk[0] for chunk in chunks]
     await db.execute(f"DELETE FROM chunks WHERE id IN ({db.marks(len(ids))})", *ids)
-    await claim(broadcast_id, token, "planned = planned - ?", number)
+    await moves.tally(gone, now)
+    await claim(broadcast_id, token, "planned = planned + ?", gone.total())
 
 
 async def _forget(broadcast_id: int) -> None:

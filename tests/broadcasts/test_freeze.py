@@ -17,6 +17,7 @@ from gateway.clock import ManualClock
 from gateway.core import Core
 from gateway.errors import RequestError
 from gateway.outbox import moves
+from gateway.outbox.moves import Move
 from gateway.status import Bucket
 from gateway.tables import Audit, Chunk, Content, Outbound, PromptRow
 from tests.broadcasts.county import County, phone
@@ -172,6 +173,24 @@ async def test_a_plan_that_died_is_begun_anew_and_nobody_is_there_twice(
     await sent_out(core, clock)
     assert len(sms.to) == len(set(sms.to)) == MANY
     assert "+8613900000000" in sms.to
+
+
+async def test_what_is_taken_back_adds_up_at_every_moment(
+    core: Core, county: County
+) -> None:
+    await crowd(county, MANY)
+    broadcast = await begun(county)
+    await half_written(core, broadcast, 3)
+    chunks = await Chunk.all().order_by("id")
+    async with db.transaction():  # one to whom the text can't be said
+        bad = Move(chunks[1].first_id, "suppressed", "bad_text")
+        await moves.advance([bad], core.clock.now())
+    for chunk in chunks:
+        assert await holds(broadcast.id)
+        gone = [(chunk.id, chunk.first_id, chunk.last_id)]
+        async with db.transaction():
+            await freeze._remove(broadcast.id, 1, gone, core.clock.now())
+    assert (len(chunks), await holds(broadcast.id)) == (3, {})
 
 
 async def test_a_try_that_was_taken_over_writes_nothing_more(
