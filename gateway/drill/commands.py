@@ -133,22 +133,36 @@ def power_command(
     sinks = _chosen("--sink", sink, SINKS)
     _progress(f"{pictures} cuts, {messages} messages under way before each")
     with _folder(None) as folder:
-        work = (
-            cutting.control(folder, pictures, seed)
-            if control
-            else cutting.power(folder, pictures, messages, seed, sinks)
-        )
         try:
-            told = _run(work)
+            if control:
+                holds = _tell_control(folder, pictures, seed, as_json)
+            else:
+                work = cutting.power(folder, pictures, messages, seed, sinks)
+                holds = _tell_cuts(_run(work), as_json)
         except cutting.NotAllowed as error:
             typer.echo(f"this machine can't cut the power: {error}", err=True)
             raise typer.Exit(2) from None
+        if not holds:
+            raise _Broken(None if control else folder)
+
+
+def _tell_control(folder: Path, pictures: int, seed: int, as_json: bool) -> bool:
+    told = _run(cutting.control(folder, pictures, seed))
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in told]))
     else:
         typer.echo("\n".join(map(_as_line, told)))
-    if any(one.missing or not one.whole for one in told):
-        raise typer.Exit(1)
+    return not any(one.missing or not one.whole for one in told)
+
+
+def _tell_cuts(told: cutting.Cuts, as_json: bool) -> bool:
+    if as_json:
+        typer.echo(json.dumps(asdict(told)))
+    else:
+        typer.echo("\n".join(map(_as_line, told.pictures)))
+        typer.echo(f"started from the last one in {told.seconds:.1f} s; in the end:")
+        typer.echo(as_text(told.verdict))
+    return told.holds
 
 
 def _chosen(option: str, given: str, known: Sequence[str]) -> tuple[str, ...]:

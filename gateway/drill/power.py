@@ -4,6 +4,8 @@ The installation lives on an ext4 file system in a file. Its gateway is stopped 
 middle of its work, the file is copied while nothing may write, and the copy is mounted
 (ext4 replays its journal) and compared with what peers were told. Whatever a sink was
 handed must have its intent in the copy, and whatever was acknowledged must be there.
+From the last copy the gateway starts anew and finishes; then it is counted as after a
+crash.
 """
 
 import asyncio
@@ -13,6 +15,7 @@ import shutil
 import signal
 import sqlite3
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +24,9 @@ from pathlib import Path
 
 import aiohttp
 
+from gateway.clock import SystemClock
+from gateway.drill import books as reading
+from gateway.drill.checker import Evidence, Verdict, judge
 from gateway.drill.ledgers import Acknowledged, Arrived, Fact, Tail
 from gateway.drill.notices import approved, press_start
 from gateway.drill.peers import Manners, Peer, peers
@@ -28,6 +34,8 @@ from gateway.drill.processes import START_SECONDS, until
 from gateway.drill.site import Api, Site, prepared
 
 SIZE_MIB = 256
+COPY = "copy.img"
+FINISH_SECONDS = 600.0
 CARELESS_ROWS = (2000, 9000)  # told before the careless writer is stopped
 PROGRAMS = ("losetup", "mount", "umount", "mkfs.ext4")
 
@@ -45,6 +53,23 @@ class Picture:
     whole: bool  # SQLite finds nothing damaged
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cuts:
+    """All of them, and the gateway that was started after the last."""
+
+    pictures: Sequence[Picture]
+    seconds: float  # from its start until it answered
+    verdict: Verdict
+
+    @property
+    def holds(self) -> bool:
+        return self.verdict.holds and all(map(_is_well, self.pictures))
+
+
+def _is_well(one: Picture) -> bool:
+    return one.whole and not one.missing
+
+
 def missing() -> str:
     """What this machine lacks; empty where the power can be cut."""
     if os.geteuid() != 0:
@@ -57,7 +82,7 @@ def missing() -> str:
 
 async def power(
     folder: Path, pictures: int, messages: int, seed: int, sinks: Sequence[str]
-) -> list[Picture]:
+) -> Cuts:
     """Raises NotAllowed where the machine doesn't let us mount after all."""
     manners = Manners(people=messages, seed=seed)
     chance = random.Random(seed)
@@ -74,9 +99,45 @@ async def power(
             id = await approved(site, api, "power")
             await press_start(site, api, id)
             await until(partial(_begun, met), START_SECONDS)
-            return [await _picture(folder, site, met, chance) for _ in range(pictures)]
+            then = [signal.SIGCONT] * (pictures - 1) + [signal.SIGKILL]
+            found = [await _picture(folder, site, met, chance, one) for one in then]
+            await site.kill()
+            # Over the disk that the others are pictures of.
+            async with mounted(folder / COPY, folder / "data"):
+                seconds, verdict = await _finished(site, api, met)
         finally:
             await site.close()
+    return Cuts(pictures=found, seconds=seconds, verdict=verdict)
+
+
+async def _finished(site: Site, api: Api, met: Sequence[Peer]) -> tuple[float, Verdict]:
+    """Start, and send the rest; the seconds of the start, and what became of all."""
+    begun = time.monotonic()
+    await site.start()
+    await api.answers()
+    seconds = time.monotonic() - begun
+    for peer in met:
+        if peer.calm is not None:
+            await peer.calm()
+    await until(partial(_is_through, site), FINISH_SECONDS)
+    await site.stop()
+    found = await reading.books(site.url, SystemClock().now())
+    facts = [fact for peer in met for fact in peer.facts()]
+    return seconds, judge(
+        Evidence(
+            facts=facts,
+            messages=found.messages,
+            planned=found.planned,
+            inbound=found.inbound,
+            unmatched=found.unmatched,
+            deviations=found.deviations,
+        )
+    )
+
+
+async def _is_through(site: Site) -> bool:
+    found = await reading.waiting(site.url)
+    return not (found["messages"] or found["inbound"])
 
 
 async def _begun(met: Sequence[Peer]) -> bool:
@@ -86,22 +147,24 @@ async def _begun(met: Sequence[Peer]) -> bool:
 
 
 async def _picture(
-    folder: Path, site: Site, met: Sequence[Peer], chance: random.Random
+    folder: Path,
+    site: Site,
+    met: Sequence[Peer],
+    chance: random.Random,
+    then: signal.Signals,
 ) -> Picture:
+    """`then` is what the gateway is told after it."""
     await asyncio.sleep(chance.uniform(0.2, 2.0))
-    copy, place = folder / "copy.img", folder / "copy"
+    copy, place = folder / COPY, folder / "copy"
     os.kill(site.pid, signal.SIGSTOP)
     try:
         # What the peers know after this instant, they were told before it.
         told = [fact for peer in met for fact in peer.facts()]
         await run("cp", "--sparse=always", str(folder / "disk.img"), str(copy))
     finally:
-        os.kill(site.pid, signal.SIGCONT)
+        os.kill(site.pid, then)
     async with mounted(copy, place):
-        found = _compared(place / "lianxin.sqlite3", told)
-    with suppress(FileNotFoundError):
-        copy.unlink()
-    return found
+        return _compared(place / "lianxin.sqlite3", told)
 
 
 def _compared(path: Path, told: Sequence[Fact]) -> Picture:
@@ -192,7 +255,7 @@ async def _careless(folder: Path, chance: random.Random) -> Picture:
         await until(partial(_has, tail, wanted), START_SECONDS)
         writer.send_signal(signal.SIGSTOP)
         told = _last_number(ledger)
-        copy = folder / "copy.img"
+        copy = folder / COPY
         await run("cp", "--sparse=always", str(folder / "disk.img"), str(copy))
     finally:
         writer.kill()

@@ -21,9 +21,13 @@ async def test_what_was_told_survives_a_power_cut(folder: Path) -> None:  # D-1
         found = await power.power(folder, 5, 4000, 12371, ("smpp", "smtp"))
     except power.NotAllowed as error:
         pytest.skip(str(error))
-    assert [one.missing for one in found] == [[]] * 5
-    assert all(one.whole for one in found)
-    assert found[-1].told > 0
+    assert [one.missing for one in found.pictures] == [[]] * 5
+    assert all(one.whole for one in found.pictures)
+    assert found.pictures[-1].told > 0
+    assert found.verdict.holds, found.verdict.reasons  # started from the last one
+    assert found.holds
+    assert found.verdict.inbound_acknowledged > 0
+    assert found.verdict.arrived > 1000
 
 
 async def test_a_careless_writer_is_found_to_lose_what_it_told(folder: Path) -> None:
