@@ -112,8 +112,10 @@ def _pager(request: web.Request, found: Page) -> dict[str, object] | None:
         "first": found.first,
         "last": found.first + len(found.members) - 1,
         "total": found.total,
+        "begin": f"/members?{urlencode(kept)}" if found.before else None,
         "previous": link("before", found.before),
         "next": link("after", found.after),
+        "end": None,  # nobody knows who stands there without counting up to it
     }
 
 

@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import pytest
@@ -73,6 +74,26 @@ async def test_paging_goes_through_everybody_once_and_back(console: Console) -> 
     assert (first.before, third.after) == (None, None)
     back = await registry.page(actor, Filter(), before=third.before, size=3)
     assert [m.id for m in back.members] == [m.id for m in second.members]
+
+
+async def test_a_list_of_many_pages_leads_on_and_back_to_its_beginning(
+    console: Console,
+) -> None:
+    for n in range(registry.PAGE + 1):
+        await _member(console, f"党员{n}")
+    browser = await console.browser("clerk_a")
+    page = await (await browser.get("/members?q=党员")).text()
+    assert f"第 1–{registry.PAGE} 条，共 {registry.PAGE + 1} 条" in page
+    assert "首页" not in page
+    link = re.search(r'href="([^"]+)" rel="next"', page)
+    assert link
+    answer = await browser.get(unescape(link[1]))
+    assert answer.status == 200
+    page = await answer.text()
+    link = re.search(r'href="([^"]+)">首页', page)
+    assert link
+    assert (await browser.get(unescape(link[1]))).status == 200
+    assert 'rel="prev"' in page
 
 
 async def test_the_list_tells_when_each_wrote_last(console: Console) -> None:
