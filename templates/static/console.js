@@ -195,12 +195,15 @@
     });
   }
 
+  // Without a connection there is no answer: what is renewed later says the same.
+  const renewed = (path, more) => fetch(path, more).catch(() => null);
+
   async function fetchRow(id, query) {
     query.set("selected", openNumber());
-    const answer = await fetch(`/inquiries/${encodeURIComponent(id)}/row?${query}`, {
+    const answer = await renewed(`/inquiries/${encodeURIComponent(id)}/row?${query}`, {
       headers: { "HX-Request": "true" },
     });
-    if (answer.status !== 200) return null;
+    if (answer?.status !== 200) return null;
     const holder = document.createElement("template");
     holder.innerHTML = await answer.text();
     return one(".row", holder.content);
@@ -323,8 +326,8 @@
   }
 
   async function renewCounts() {
-    const answer = await fetch(`/inquiries/counts?${listQuery()}`);
-    if (!answer.ok) return;
+    const answer = await renewed(`/inquiries/counts?${listQuery()}`);
+    if (!answer?.ok) return;
     const holder = document.createElement("template");
     holder.innerHTML = await answer.text();
     for (const number of all("[data-for]", holder.content)) {

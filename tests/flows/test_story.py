@@ -223,7 +223,7 @@ async def test_those_in_doubt_are_decided_on_together(walk: Walk) -> None:
     await draft(desk, Notice(title="读书会", branch="080103", sms=words))
     await press(desk, "提请批准")
     async with trouble(sandbox, "扣留回执"), trouble(sandbox, "丢失应答"):
-        await release(desk, approver)
+        await release(desk, approver, "还有结果不明")
         await desk.get_by_role("link", name="查看名单").click()
         boxes, ticked = (
             desk.locator("[name=chosen]"),
