@@ -13,6 +13,7 @@ from phonenumbers import NumberParseException, PhoneNumberType, ValidationResult
 
 from gateway.contract import Address, AddressKind
 
+LONGEST_ADDRESS = 254  # characters of any kind; RFC 5321 4.5.3.1.3 has no longer mail
 _MOBILE = {PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE_OR_MOBILE}
 # RFC 5321 dot-atom without the characters that shells, headers and lists trip over.
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_{|}~-]+"
@@ -105,7 +106,7 @@ def email(text: str) -> Address:
     if not at:
         raise AddressError("email.no_at", "邮箱地址里没有@")
     domain = domain.lower()
-    if len(local) > 64 or len(local) + 1 + len(domain) > 254:
+    if len(local) > 64 or len(local) + 1 + len(domain) > LONGEST_ADDRESS:
         raise AddressError(
             "email.too_long", "邮箱地址太长（最多254个字符，@前最多64个）"
         )

@@ -7,6 +7,7 @@ bear is taken out (`clean`). Display marks what is invisible (`visible`).
 import re
 import unicodedata
 from collections.abc import Iterator
+from hashlib import sha256
 
 from gateway.contract import TextEncoding
 
@@ -153,6 +154,15 @@ def clean(text: str) -> str:
         return text  # ids, codes and most of what people write, many times a second
     text = text.replace("\0", "").replace("\r\n", "\n").replace("\r", "\n")
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def fitted(text: str, most: int) -> str:
+    """`clean`, in a column of so many characters, at least 66: what is longer keeps its
+    beginning and its identity."""
+    text = clean(text)
+    if len(text) <= most:
+        return text
+    return f"{text[: most - 65]}:{sha256(text.encode()).hexdigest()}"
 
 
 def visible(text: str) -> str:

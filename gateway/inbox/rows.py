@@ -1,13 +1,13 @@
 """A message as it is stored: what of it fits into its columns, and its key."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
 
+from gateway.addresses import LONGEST_ADDRESS
 from gateway.contract import Event, InboundMessage
 from gateway.database import to_micros
-from gateway.text import clean
+from gateway.text import clean, fitted
 
 LONGEST_TEXT = 64 * 1024  # characters; what is above is kept in the payload only
 LONGEST_KEY = 255
@@ -40,9 +40,9 @@ def cells_of(channel: str, event: InboundMessage, now: int) -> tuple[Any, ...]:
         channel,
         key_of(event),
         event.sender.kind.value,
-        event.sender.value,
+        fitted(event.sender.value, LONGEST_ADDRESS),
         conversation.kind.value if conversation else "",
-        conversation.value if conversation else "",
+        fitted(conversation.value, LONGEST_ADDRESS) if conversation else "",
         clean(event.text)[:LONGEST_TEXT],
         clean(event.subject)[:1000],
         clean(event.quoted)[:LONGEST_TEXT],
@@ -64,7 +64,4 @@ def _json(texts: Sequence[str]) -> str:
 
 def key_of(event: Event) -> str:
     """The event's key as it is stored; one that doesn't fit keeps its identity."""
-    key = clean(event.key)
-    if len(key) <= LONGEST_KEY:
-        return key
-    return key[:190] + ":" + hashlib.sha256(key.encode()).hexdigest()
+    return fitted(event.key, LONGEST_KEY)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from gateway import batch
 from gateway import database as db
+from gateway.addresses import LONGEST_ADDRESS
 from gateway.contract import Address, AddressKind, DeliveryReceipt
 from gateway.core import Core
 from gateway.database import Row, to_micros
@@ -21,7 +22,7 @@ from gateway.outbox.arrivals import Keyed
 from gateway.outbox.moves import Move, Moved, advance
 from gateway.outbox.whose import Known, Told, by_index
 from gateway.status import OUTBOUND_MOVES, RANK
-from gateway.text import clean
+from gateway.text import clean, fitted
 
 WAITS = timedelta(hours=72)  # for the message it belongs to (C-1)
 BATCH = 500  # receipts of one transaction
@@ -158,7 +159,9 @@ def _said(one: DeliveryReceipt) -> tuple[str, str, str, str, bool, int | None]:
 
 
 def _whom(address: Address | None) -> tuple[str, str]:
-    return (address.kind.value, address.value) if address else ("", "")
+    if address is None:
+        return "", ""
+    return address.kind.value, fitted(address.value, LONGEST_ADDRESS)
 
 
 async def apply_early(core: Core, channel: str, sent: Sequence[Sent]) -> list[Moved]:

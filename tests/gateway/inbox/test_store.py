@@ -1,5 +1,6 @@
 """Many events at once: each key once, whole, on both engines."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -172,3 +173,17 @@ def test_a_key_of_any_length_fits_and_stays_itself(key: str) -> None:
     assert len(key_of(message(key))) <= 255
     assert key_of(message(key)) != key_of(message(key + "!"))
     assert "\0" not in key_of(message(key + "\0"))
+
+
+@pytest.mark.parametrize("odd", ["9" * 255, "9" * 70_000, "9\0" + "长" * 300])
+async def test_who_has_an_impossible_address_takes_nobody_along(
+    core: Core, odd: str
+) -> None:
+    """What comes with it in one batch is stored, and so is it."""
+    strange = Address(AddressKind.PHONE, odd)
+    message_of = replace(message("m1"), sender=strange, conversation=strange)
+    receipt_of = replace(receipt("r1"), address=strange)
+    assert await stored(core, message_of, receipt_of, message("m2")) == {"短信": 2}
+    row = await Inbound.get(key="m1")
+    assert len(row.value) == len(row.conversation_value) == 254
+    assert (await Receipt.get(key="r1")).value == row.value
