@@ -76,7 +76,6 @@ class Capabilities:
     reply_window: timedelta | None = None  # how long a reply may follow; None: ever
     replies_per_message: int | None = None  # replies allowed to one inbound message
     free_text: bool = True  # else approved template codes with variables only
-    idempotent_send: bool = False  # provider drops repeats of one message id
     batch_size: int = 1  # messages in one call of `send`
     window: int = 8  # calls of `send` in flight at once
     rate_per_second: float = 10.0  # messages a second, all calls together

@@ -94,7 +94,6 @@ def test_the_app_id_is_a_number_and_the_region_has_a_default() -> None:
 def test_what_policy_reads() -> None:
     assert CAPABILITIES.segments == (70, 67)
     assert not CAPABILITIES.free_text
-    assert not CAPABILITIES.idempotent_send
 
 
 @pytest.mark.parametrize(
