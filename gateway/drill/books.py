@@ -114,6 +114,18 @@ async def is_frozen(url: str, broadcast_id: int) -> bool:
     return bool(found) and found[0]["planned"] > 0
 
 
+async def journalled(url: str, broadcast_id: int) -> int:
+    """For how many people of it the intent to write to them was written down, window
+    by window."""
+    async with snapshot(url) as read:
+        found = await read(
+            "SELECT COALESCE(SUM(journalled_to - first_id + 1), 0) AS n FROM chunks "
+            "WHERE broadcast_id = ?",
+            broadcast_id,
+        )
+    return int(found[0]["n"])
+
+
 async def left(url: str, broadcast_id: int) -> int:
     """How many people of it no message has left for yet."""
     async with snapshot(url) as read:

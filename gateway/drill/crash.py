@@ -81,6 +81,7 @@ class _Run:
     tails: Sequence[Tail]
     notices: int = 0
     notice: int = 0  # the id of the last
+    journalled: int = 0  # how much of it was at the last kill
     kills: list[Kill] = field(default_factory=list)
     barred: list[Barred] = field(default_factory=list)
     # Who is erased before the rows of a notice are written has none: the count of the
@@ -168,6 +169,7 @@ async def _notice(run: _Run) -> None:
     async with run.bringing:
         run.notices += 1
         run.notice = await approved(run.site, run.api, f"drill-{run.notices}")
+        run.journalled = 0
         presses = (press_start(run.site, run.api, run.notice) for _ in range(3))
         await asyncio.gather(*presses)
         frozen = partial(reading.is_frozen, run.site.url, run.notice)
@@ -192,13 +194,20 @@ async def _moment(run: _Run, number: int) -> None:
 
 
 async def _reached(run: _Run, wanted: int) -> bool:
-    """Whether so many messages have arrived; False after a while of waiting."""
+    """Whether so many messages have arrived, and some of the notice have left in this
+    life: answers overtake them. False after a while of waiting."""
     end = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < end:
-        if _arrived(run) >= wanted or not run.site.is_alive():
+        if not run.site.is_alive():
+            return True
+        if _arrived(run) >= wanted and await _journalled(run) > run.journalled:
             return True
         await asyncio.sleep(LOOK_SECONDS)
     return False
+
+
+async def _journalled(run: _Run) -> int:
+    return await reading.journalled(run.site.url, run.notice)
 
 
 def _arrived(run: _Run) -> int:
@@ -220,6 +229,7 @@ async def _kill(run: _Run) -> None:
         run.own_ends += 1
     open_now = await reading.open_intents(run.site.url)
     run.kills.append(Kill(at=at, open=open_now))
+    run.journalled = await _journalled(run)
 
 
 def _people_write(run: _Run) -> None:
