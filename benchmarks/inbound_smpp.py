@@ -53,17 +53,19 @@ _WORDS = ("退订", "帮助")
 
 def measure(scale: float) -> Measurement:
     count, new = max(500, int(MESSAGES * scale)), max(500, int(NEW * scale))
+    members = max(1000, int(MEMBERS * scale))
+    mix, fresh = _mix(count, members), _fresh(new, members)
     with folder() as place:
-        mixed = _round(place / "mixed", _mix(count))
-        fresh = _round(place / "new", _fresh(new))
-        limit = _limit(place, _mix(count))
+        mixed = _round(place / "mixed", mix, members)
+        opened = _round(place / "new", fresh, members)
+        limit = _limit(place, mix)
     return Measurement(
         figure=mixed[0],
         unit="messages/s",
         limit=limit,
         limit_is="stored FULL by one statement a read, answered, nothing routed",
         notes={
-            "all new inquiries, messages/s": round(fresh[0]),
+            "all new inquiries, messages/s": round(opened[0]),
             "processor µs a message": round(mixed[1], 1),
             "memory MiB": round(mixed[2]),
         },
@@ -74,9 +76,9 @@ Texts = list[tuple[int, str]]
 """Members and what they write."""
 
 
-def _mix(count: int) -> Texts:
+def _mix(count: int, members: int) -> Texts:
     dice = random.Random(7)
-    people = dice.sample(range(1, MEMBERS + 1), count)
+    people = dice.sample(range(1, members + 1), count)
     kinds = dice.choices("amnw", (60, 20, 15, 5), k=count)
     return [
         (who, _text(dice, kind, number))
@@ -96,18 +98,18 @@ def _text(dice: random.Random, kind: str, number: int) -> str:
             return dice.choice(_WORDS)
 
 
-def _fresh(count: int) -> Texts:
-    people = random.Random(8).sample(range(1, MEMBERS + 1), count)
+def _fresh(count: int, members: int) -> Texts:
+    people = random.Random(8).sample(range(1, members + 1), count)
     return [(who, _NEW.format(number=number)) for number, who in enumerate(people)]
 
 
-def _round(place: Path, texts: Texts) -> tuple[float, float, float]:
+def _round(place: Path, texts: Texts, members: int) -> tuple[float, float, float]:
     """Messages a second, processor microseconds each, MiB."""
     place.mkdir()
-    with _members(place, texts) as members:
-        site = Site(place, "", _account(place, members.address))
+    with _members(place, texts) as handsets:
+        site = Site(place, "", _account(place, handsets.address))
         site.migrate()
-        asyncio.run(_fill(site.database, texts))
+        asyncio.run(_fill(site.database, texts, members))
         with site.running() as gateway:
             seconds = asyncio.run(_filed(site.database, len(texts)))
             used = gateway.processor_seconds() / len(texts) * 1e6  # its start, too
@@ -140,10 +142,10 @@ def _account(place: Path, address: tuple[str, int]) -> str:
     )
 
 
-async def _fill(url: str, texts: Texts) -> None:
+async def _fill(url: str, texts: Texts, members: int) -> None:
     """The province, the notice's questions, and the open inquiries."""
     async with db.opened(url), db.transaction():
-        await province.fill(MEMBERS)
+        await province.fill(members)
         now = to_micros(SystemClock().now())
         asked = [(province.phone(who),) for who, text in texts if text in _YES]
         await db.execute_many(
