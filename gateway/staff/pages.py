@@ -4,14 +4,21 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.actors import Action, Actor, Role
+from gateway.actors import Action, Actor
 from gateway.errors import RequestError
 from gateway.organisations import tree
 from gateway.staff import people
 from gateway.tables import Staff
 from gateway.web import forms
 from gateway.web.keys import CORE, HASHER
-from gateway.web.pages import redirect, render, role_label, text
+from gateway.web.pages import (
+    faults,
+    redirect,
+    render,
+    role_choices,
+    role_label,
+    text,
+)
 from gateway.web.routes import page
 
 _BLANK = {"name": "", "username": "", "role": "clerk", "organisation_id": ""}
@@ -37,7 +44,7 @@ async def _page(
         active="staff",
         status=status,
         people=[_row(request, actor, staff) for staff in found],
-        roles=[{"value": role, "label": role_label(request, role)} for role in Role],
+        roles=role_choices(request),
         organisations=tree.choices(await tree.visible(actor)),
         form=form or _BLANK,
         errors=errors or {},
@@ -77,15 +84,10 @@ async def create(request: web.Request, actor: Actor) -> web.StreamResponse:
     except RequestError as error:
         if not error.fields:
             raise
-        return await _page(
-            request, actor, status=422, form=given, errors=_said(request, error)
-        )
+        said = faults(request, error)
+        return await _page(request, actor, status=422, form=given, errors=said)
     issued = {"username": given["username"], "password": password}
     return await _page(request, actor, issued=issued)
-
-
-def _said(request: web.Request, error: RequestError) -> dict[str, str]:
-    return {name: text(request, words) for name, words in error.fields.items()}
 
 
 async def reset(request: web.Request, actor: Actor) -> web.StreamResponse:

@@ -8,7 +8,7 @@ from gateway.errors import NotFound, RequestError
 from gateway.staff import passwords, people, sessions
 from gateway.web import access, forms
 from gateway.web.keys import CORE, HASHER, SIGNED_IN, THROTTLE
-from gateway.web.pages import redirect, render, role_label, text
+from gateway.web.pages import faults, redirect, render, role_label, text
 from gateway.web.routes import page, public
 
 _YEAR = 365 * 86400  # seconds
@@ -109,13 +109,9 @@ async def set_password(request: web.Request, actor: Actor) -> web.StreamResponse
             "password.html",
             status=422,
             minimum=passwords.MIN_LENGTH,
-            errors=_translated(request, error),
+            errors=faults(request, error),
         )
     return redirect(request, "/", text(request, "密码已保存"))
-
-
-def _translated(request: web.Request, error: RequestError) -> dict[str, str]:
-    return {name: text(request, words) for name, words in error.fields.items()}
 
 
 async def _change_password(request: web.Request, actor: Actor, old: str | None) -> None:
@@ -154,7 +150,7 @@ async def _account(
             request.app[CORE], actor.staff_id or 0, signed_in.session_id
         ),
         minimum=passwords.MIN_LENGTH,
-        errors=_translated(request, error) if error else {},
+        errors=faults(request, error) if error else {},
     )
 
 

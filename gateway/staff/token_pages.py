@@ -11,7 +11,14 @@ from gateway.staff import tokens
 from gateway.tables import ApiToken
 from gateway.web import forms
 from gateway.web.keys import CORE
-from gateway.web.pages import redirect, render, role_label, text
+from gateway.web.pages import (
+    faults,
+    redirect,
+    render,
+    role_choices,
+    role_label,
+    text,
+)
 from gateway.web.routes import page
 
 _BLANK = {"name": "", "role": "clerk", "organisation_id": ""}
@@ -38,7 +45,7 @@ async def _page(
         active="staff",
         status=status,
         tokens=[_row(request, one, makers.get(one.id, "")) for one in found],
-        roles=[{"value": role, "label": role_label(request, role)} for role in Role],
+        roles=role_choices(request),
         organisations=tree.choices(await tree.visible(actor)),
         form=form or _BLANK,
         errors=errors or {},
@@ -74,7 +81,7 @@ async def create(request: web.Request, actor: Actor) -> web.StreamResponse:
     except RequestError as error:
         if not error.fields:
             raise
-        said = {name: text(request, words) for name, words in error.fields.items()}
+        said = faults(request, error)
         return await _page(request, actor, status=422, form=given, errors=said)
     issued = {"name": given["name"].strip(), "value": value}
     return await _page(request, actor, issued=issued)

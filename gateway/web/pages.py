@@ -17,6 +17,7 @@ from jinja2.bccache import Bucket, BytecodeCache
 
 from gateway.actors import Action, Actor, Role
 from gateway.core import Core
+from gateway.errors import RequestError
 from gateway.phrases import Phrase, phrase, translated
 from gateway.staff.sessions import SignedIn
 from gateway.web import access
@@ -214,6 +215,16 @@ def troubles(app: web.Application) -> frozenset[str]:
 
 def role_label(request: web.Request, role: str) -> str:
     return text(request, ROLE_LABELS[Role(role)])
+
+
+def role_choices(request: web.Request) -> list[dict[str, str]]:
+    """All roles, for a form."""
+    return [{"value": role, "label": role_label(request, role)} for role in Role]
+
+
+def faults(request: web.Request, error: RequestError) -> dict[str, str]:
+    """What is wrong with each field of a form, in the reader's language."""
+    return {name: text(request, words) for name, words in error.fields.items()}
 
 
 async def counts(app: web.Application, actor: Actor) -> dict[str, int | str]:
